@@ -1,0 +1,1 @@
+"""Keys, hashes and signatures of the Hypercore stack, over libsodium."""

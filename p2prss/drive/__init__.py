@@ -1,0 +1,1 @@
+"""A tree of files on two logs: Hyperbee, Hyperblobs, Hyperdrive."""

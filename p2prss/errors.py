@@ -1,0 +1,139 @@
+"""Every error p2prss raises on purpose.
+
+P2prssError                   has exit_code; its text is one line that names the cause
+├── UsageError                2: what was asked for makes no sense
+├── ProtocolError             1: a protocol's rules were broken
+│   ├── LocalProtocolError      by our own code: a bug, never retried
+│   └── RemoteProtocolError     by the peer: drop the connection (has reason)
+│       ├── DecodeError           its bytes do not parse (has offset)
+│       └── ProofError            its proof does not verify
+├── NetworkError              3: nobody answers
+│   └── NoPeersError            no peer has what is wanted
+├── StorageError              5: the disk said no
+│   ├── DiskFullError           5: no room, or the quota is used up
+│   ├── CorruptLogError         4: what the disk holds fails its hashes
+│   ├── SchemaError             1: the home was written by a newer version
+│   └── HomeLockedError         6: another process owns the home
+├── BlockUnavailableError     3: a block is not held, and nobody who has it answered
+├── FeedError                 1: a feed cannot be read
+│   ├── FetchError              3: an origin cannot be reached, or answers with an error
+│   └── FeedFormatError         1: what came is no feed, or no feed we know how to read
+└── TryAgainError             75: the same command may succeed later
+"""
+
+from typing import ClassVar
+
+
+class P2prssError(Exception):
+    """The root: every error that can reach a user has a one-line text and an exit code."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(P2prssError):
+    """What was asked for makes no sense: an unknown key text, an unknown feed, a bad option."""
+
+    exit_code = 2
+
+
+class ProtocolError(P2prssError):
+    """A protocol's rules were broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own code asked for an illegal step; nothing was changed."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the rules; the connection is dropped.
+
+    ``reason`` is a short stable word for logs and counters, such as ``bad-frame``.
+    """
+
+    def __init__(self, message: str, *, reason: str = "protocol") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DecodeError(RemoteProtocolError):
+    """Bytes do not parse; ``offset`` is where, in bytes from the start of what was decoded."""
+
+    def __init__(self, message: str, *, offset: int = 0) -> None:
+        super().__init__(message, reason="decode")
+        self.offset = offset
+
+
+class ProofError(RemoteProtocolError):
+    """A proof does not verify.
+
+    ``unconnected`` is true when it is merely not anchored in the nodes we hold: another answer,
+    still on its way, may bring the missing node.
+    """
+
+    def __init__(self, message: str, *, unconnected: bool = False, reason: str = "bad-proof") -> None:
+        super().__init__(message, reason=reason)
+        self.unconnected = unconnected
+
+
+class NetworkError(P2prssError):
+    """Nobody answers."""
+
+    exit_code = 3
+
+
+class NoPeersError(NetworkError):
+    """No peer has what is wanted."""
+
+
+class StorageError(P2prssError):
+    """The disk said no."""
+
+    exit_code = 5
+
+
+class DiskFullError(StorageError):
+    """No room is left, or the quota is used up."""
+
+
+class CorruptLogError(StorageError):
+    """What the disk holds fails its hashes."""
+
+    exit_code = 4
+
+
+class SchemaError(StorageError):
+    """The home was written by a newer version of p2prss."""
+
+    exit_code = 1
+
+
+class HomeLockedError(StorageError):
+    """Another process owns the home."""
+
+    exit_code = 6
+
+
+class BlockUnavailableError(P2prssError):
+    """A block is not held, and nobody who has it answered in time."""
+
+    exit_code = 3
+
+
+class FeedError(P2prssError):
+    """A feed cannot be fetched or read."""
+
+
+class FetchError(FeedError):
+    """An origin cannot be reached, or answers with an error."""
+
+    exit_code = 3
+
+
+class FeedFormatError(FeedError):
+    """What came is no feed, or none we know how to read."""
+
+
+class TryAgainError(P2prssError):
+    """The same command may succeed later."""
+
+    exit_code = 75

@@ -1,0 +1,1 @@
+"""RSS feeds: fetching, reading, mirroring into a drive, rendering."""

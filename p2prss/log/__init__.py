@@ -1,0 +1,1 @@
+"""The Hypercore log: a signed, append-only, sparsely replicable list of blocks."""

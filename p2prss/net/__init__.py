@@ -1,0 +1,1 @@
+"""Links to peers and the replication of stored logs over them; trio."""

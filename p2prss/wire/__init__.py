@@ -1,0 +1,1 @@
+"""The encrypted, multiplexed connection between two peers; sans-IO."""
