@@ -1,7 +1,8 @@
 """What a proof is asked for and made of: the values that ``log.proof`` and ``wire.messages`` share.
 
 Wire layouts: ``Request`` and ``Data`` of hypercore lib/messages.js; spec/05-replication.
-A *block index* counts blocks, a *tree index* is a flat-tree position.
+A *block index* counts blocks, a *tree index* is a flat-tree position. These are named tuples because
+thousands are made per second; their ``index`` hides ``tuple.index``, which mypy wants to be told.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 class TreeNode(NamedTuple):
     """One node of a log's Merkle tree."""
 
-    index: int  # tree index
+    index: int  # type: ignore[assignment]  # tree index
     size: int  # data bytes below the node
     hash: bytes  # 32 bytes
 
@@ -22,14 +23,14 @@ class TreeNode(NamedTuple):
 class BlockRequest(NamedTuple):
     """Ask for block ``index``; ``nodes`` is how many levels above its leaf the asker has a node."""
 
-    index: int  # block index
+    index: int  # type: ignore[assignment]  # block index
     nodes: int
 
 
 class HashRequest(NamedTuple):
     """Ask for the tree node ``index``; ``nodes`` as for a block."""
 
-    index: int  # tree index
+    index: int  # type: ignore[assignment]  # tree index
     nodes: int
 
 
@@ -62,7 +63,7 @@ class ProofRequest:
 class BlockProof(NamedTuple):
     """A block and the nodes that tie it to one the asker has."""
 
-    index: int  # block index
+    index: int  # type: ignore[assignment]  # block index
     value: bytes | bytearray | memoryview
     nodes: list[TreeNode]
 
@@ -70,7 +71,7 @@ class BlockProof(NamedTuple):
 class HashProof(NamedTuple):
     """The asked node first, then those that tie it to one the asker has."""
 
-    index: int  # tree index
+    index: int  # type: ignore[assignment]  # tree index
     nodes: list[TreeNode]
 
 
