@@ -1,0 +1,161 @@
+"""The SQLite database of a home: one writer, a few readers, and a schema version.
+
+WAL mode lets threads read while one writes. ``synchronous=FULL`` makes a commit survive a power cut.
+Every failure leaves as ``StorageError`` or, when there is no room, as ``DiskFullError``.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from p2prss.errors import DiskFullError, SchemaError, StorageError
+from p2prss.units import KIB, MIB
+
+SCHEMA_VERSION: Final = 1
+PAGE_BYTES: Final = 8 * KIB  # three of our node pages, five of our extent pages
+WRITER_CACHE: Final = 4 * MIB
+READER_CACHE: Final = 1 * MIB  # for each idle reader connection
+IDLE_READERS: Final = 4
+BUSY_SECONDS: Final = 30  # only a checkpoint or a foreign tool can keep us waiting
+
+SCHEMA: Final = """
+CREATE TABLE core (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again: pages of a removed log stay dead
+    key            BLOB NOT NULL UNIQUE,
+    discovery_key  BLOB NOT NULL UNIQUE,
+    signer_namespace BLOB,               -- with signer_name: what our key pair is derived from
+    signer_name    TEXT,
+    manifest       BLOB,
+    fork           INTEGER NOT NULL DEFAULT 0,
+    length         INTEGER NOT NULL DEFAULT 0,  -- blocks
+    roots          BLOB NOT NULL DEFAULT x'',   -- tree index u64, size u64, hash: 48 bytes each
+    signature      BLOB NOT NULL DEFAULT x'',
+    file_number    INTEGER NOT NULL DEFAULT 0,  -- counts compactions: the file is data, data.1, data.2 ...
+    file_end       INTEGER NOT NULL DEFAULT 0,  -- bytes beyond it do not exist
+    block_bytes    INTEGER NOT NULL DEFAULT 0   -- of all blocks held
+);
+-- Pages: id = core.id << 40 | page number.
+CREATE TABLE node_page     (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 64 nodes of size u64, hash
+CREATE TABLE extent_page   (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 128 of offset + 1 u64, length u32
+CREATE TABLE bitfield_page (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 32768 bits, final zeros left out
+CREATE TABLE record (kind TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final[dict[int, str]] = {}
+"""Version -> the statements that lead from it to the next one."""
+
+
+class Database:
+    """One SQLite file. Raises: SchemaError when it was written by a newer version."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._write_lock = threading.Lock()
+        self._pool_lock = threading.Lock()
+        self._idle_readers: list[sqlite3.Connection] = []
+        self._closed = False
+        with sqlite_errors(path.name):
+            self._writer = self._connect(WRITER_CACHE)
+            try:
+                self._prepare()
+            except BaseException:
+                self._writer.close()
+                raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction; it is on the disk when the block ends, or undone when it fails."""
+        with self._write_lock, sqlite_errors(self._path.name):
+            self._check_open()
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees what is committed."""
+        with sqlite_errors(self._path.name):
+            with self._pool_lock:
+                self._check_open()
+                reader = self._idle_readers.pop() if self._idle_readers else None
+            if reader is None:
+                reader = self._connect(READER_CACHE)
+            try:
+                yield reader
+            finally:
+                with self._pool_lock:
+                    keep = not self._closed and len(self._idle_readers) < IDLE_READERS
+                    if keep:
+                        self._idle_readers.append(reader)
+                if not keep:
+                    reader.close()
+
+    def size_bytes(self) -> int:
+        """Bytes of the database file and its log."""
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def close(self) -> None:
+        """Close all connections; a reader in use is closed when it is given back."""
+        with self._write_lock, self._pool_lock:
+            self._closed = True
+            for reader in self._idle_readers:
+                reader.close()
+            self._idle_readers.clear()
+            self._writer.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError("the store is closed")
+
+    def _connect(self, cache_bytes: int) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+        )
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # counts only when the file is new
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA cache_size=-{cache_bytes // KIB}")
+        return connection
+
+    def _prepare(self) -> None:
+        version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self._path} has schema {version}, this version of p2prss knows {SCHEMA_VERSION} at most"
+            )
+        if version == 0:
+            self._run(SCHEMA, SCHEMA_VERSION)
+            return
+        if version < SCHEMA_VERSION:
+            self._back_up(version)
+        for step in range(version, SCHEMA_VERSION):
+            self._run(MIGRATIONS[step], step + 1)
+
+    def _run(self, statements: str, version: int) -> None:
+        self._writer.executescript(f"BEGIN IMMEDIATE;{statements};PRAGMA user_version={version};COMMIT")
+
+    def _back_up(self, version: int) -> None:
+        copy = sqlite3.connect(self._path.with_name(f"{self._path.name}.version-{version}"))
+        try:
+            self._writer.backup(copy)
+        finally:
+            copy.close()
+
+
+@contextmanager
+def sqlite_errors(what: str) -> Iterator[None]:
+    """Turn an sqlite3.Error into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        raise (DiskFullError if full else StorageError)(f"{what}: {error}") from error
