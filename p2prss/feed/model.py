@@ -1,0 +1,233 @@
+"""What a feed is made of, as it was read (``ParsedFeed``) and as it is archived (``ArchivedItem``).
+
+A parsed feed holds XML as bytes next to the few fields the program itself needs: the XML is what is
+kept and served again, the fields only decide. The archived half is feed format 1, the JSON that
+stands in a drive (spec/08-feeds): written by strangers, so every text has a largest length, and
+readers ignore members they do not know.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+FEED_FORMAT: Final = 1  # the highest format this version reads, and the one it writes
+
+MAX_URL_LENGTH: Final = 4096  # characters; the longest seen in real feeds (chained trackers) are near 1,000
+MAX_TEXT_LENGTH: Final = 1000  # characters of a title, kept for lists; the XML has the whole text
+MAX_GUID_LENGTH: Final = 4096  # characters
+MAX_ASSETS: Final = 64  # files of one item or channel
+
+Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH)]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
+Guid = Annotated[str, Meta(min_length=1, max_length=MAX_GUID_LENGTH)]
+Word = Annotated[str, Meta(max_length=200)]
+Size = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+MediaPath = Annotated[str, Meta(pattern=r"^/media/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]{1,8}\Z")]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class Role(StrEnum):
+    """What a file is to its item; a later version may write others into a drive."""
+
+    ENCLOSURE = "enclosure"
+    ALTERNATE = "alternate"  # another edition of the enclosure: podcast:alternateEnclosure
+    IMAGE = "image"
+    TRANSCRIPT = "transcript"
+    CHAPTERS = "chapters"
+    INLINE = "inline"  # a picture in the show notes
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """A file that an item or a channel names: the episode's audio, but also its picture or transcript.
+
+    ``url`` is absolute; ``byte_length`` and ``mime_type`` are the feed's own claims, often wrong, and
+    None where it makes none (or claims 0 bytes).
+    """
+
+    role: Role
+    url: str
+    byte_length: int | None = None
+    mime_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a parsed feed.
+
+    ``xml`` is the element with its namespace context. ``guid`` is verbatim; where the feed has none,
+    ``guid_is_made`` and it is the address of the first enclosure, else of the page, else a hash.
+    ``digest`` changes when the content of the XML does, whatever prefixes and quotes it is written in.
+    """
+
+    guid: str
+    title: str
+    published: datetime | None  # aware, UTC
+    xml: bytes
+    digest: str  # 32 hex digits
+    files: tuple[Enclosure, ...] = ()
+    base_url: str = ""  # what its relative addresses start from
+    guid_is_made: bool = False
+
+    @property
+    def enclosures(self) -> tuple[Enclosure, ...]:
+        """The files that are the episode itself."""
+        return tuple(one for one in self.files if one.role is Role.ENCLOSURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A parsed feed without its items; ``xml`` is the document, with a mark where the items stood."""
+
+    xml: bytes
+    digest: str  # 32 hex digits; dates of building are left out of it
+    title: str = ""
+    link: str = ""
+    language: str = ""
+    podcast_guid: str = ""
+    next_page_url: str = ""  # RFC 5005
+    new_feed_url: str = ""
+    locked: bool = False
+    files: tuple[Enclosure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFeed:
+    """A whole feed; ``items`` stand as in the feed.
+
+    ``source_format`` is what came: rss, atom, rdf or json; all but rss have been rewritten as RSS.
+    ``repairs`` says in a few words what had to be mended before the XML could be read, and
+    ``degraded`` that only the lenient reader could, so that unknown elements are lost.
+    """
+
+    channel: Channel
+    items: tuple[Item, ...]
+    base_url: str = ""
+    source_format: str = "rss"
+    repairs: tuple[str, ...] = ()
+    degraded: bool = False
+
+
+class Asset(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A file of an archived item or channel; ``path`` is None while it is not captured.
+
+    ``note`` is ``dynamic`` when two captures differed, as with inserted advertisements.
+    """
+
+    role: Word
+    url: Url
+    path: MediaPath | None = None
+    mime_type: Word | None = None
+    byte_length: Size | None = None
+    sha256: Sha256 | None = None
+    captured_at: Instant | None = None
+    note: Word | None = None
+
+
+Assets = Annotated[tuple[Asset, ...], Meta(max_length=MAX_ASSETS)]
+
+
+class CapturePolicy(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Which media is mirrored: all of it unless one of these says less."""
+
+    media: bool = True
+    latest: Annotated[int, Meta(ge=0)] | None = None  # only so many of the newest items
+    since: Instant | None = None  # only items published since
+
+
+class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """``/p2prss.json``: what the feed is and how it was made.
+
+    ``origin_url`` never holds credentials; ``base_url`` is where relative addresses start, after redirects.
+    """
+
+    format: Annotated[int, Meta(ge=1)]
+    title: Text = ""
+    origin_url: Url | None = None
+    base_url: Url = ""
+    podcast_guid: Word | None = None
+    generator: Word = ""
+    created: Instant
+    updated: Instant
+    items: Size = 0
+    media_files: Size = 0
+    media_bytes: Size = 0
+    policy: CapturePolicy = CapturePolicy()
+    source_format: Word = "rss"
+    degraded: bool = False
+    channel_digest: Word = ""
+    channel_assets: Assets = ()
+
+
+class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The metadata of an item's drive entry: with it the db core alone can list everything.
+
+    ``base_url`` stands only where the item's XML has relative addresses, ``digest`` is the XML's.
+    """
+
+    guid: Guid
+    title: Text = ""
+    published: Instant | None = None
+    first_seen: Instant
+    removed_at: Instant | None = None
+    base_url: Url | None = None
+    digest: Word = ""
+    assets: Assets = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedItem:
+    """An item in a drive; ``path`` is its entry and never changes, ``item_id`` its 16 hex digits."""
+
+    path: str
+    item_id: str
+    record: ItemRecord
+
+    @property
+    def guid(self) -> str:
+        """The guid, verbatim."""
+        return self.record.guid
+
+    @property
+    def title(self) -> str:
+        """Its title, cut to ``MAX_TEXT_LENGTH``."""
+        return self.record.title
+
+    @property
+    def published(self) -> datetime | None:
+        """When it says it was published."""
+        return self.record.published
+
+    @property
+    def first_seen(self) -> datetime:
+        """When the mirror first saw it."""
+        return self.record.first_seen
+
+    @property
+    def removed_at(self) -> datetime | None:
+        """When the mirror first missed it in the origin's feed, or None."""
+        return self.record.removed_at
+
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        """Its files, captured or not, in the order of the XML."""
+        return self.record.assets
+
+
+def item_id(guid: str) -> str:
+    """The name of an item that fits into paths and URLs.
+
+    Returns: the first 16 hex digits of BLAKE2b-256 over the guid's UTF-8 bytes.
+    Source: spec/08-feeds, "Paths".
+    """
+    return blake2b(guid.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()[:16]
+
+
+def item_path(guid: str, seen_at: datetime) -> str:
+    """The path of an item's entry; ``seen_at`` is its date when it was first seen, in UTC."""
+    return f"/items/{seen_at:%Y%m%dT%H%M%SZ}-{item_id(guid)}.xml"

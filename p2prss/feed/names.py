@@ -1,0 +1,157 @@
+"""Names in feeds: namespaces with their usual prefixes, and which elements name a file.
+
+Real feeds spell namespace addresses in several ways and cases, and prefixes are the feed's own
+choice. Everything here is looked up by a *plain name*: ``itunes:image`` whatever the feed calls it,
+``enclosure`` for the elements of RSS itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from urllib.parse import urljoin
+
+from lxml import etree
+
+from p2prss.feed.model import Role
+
+ATOM: Final = "http://www.w3.org/2005/Atom"
+ITUNES: Final = "http://www.itunes.com/dtds/podcast-1.0.dtd"
+CONTENT: Final = "http://purl.org/rss/1.0/modules/content/"
+PODCAST: Final = "https://podcastindex.org/namespace/1.0"
+DC: Final = "http://purl.org/dc/elements/1.1/"
+XML: Final = "http://www.w3.org/XML/1998/namespace"
+
+NAMESPACES: Final[dict[str, str]] = {
+    "atom": ATOM,
+    "content": CONTENT,
+    "creativeCommons": "http://backend.userland.com/creativeCommonsRssModule",
+    "dc": DC,
+    "dcterms": "http://purl.org/dc/terms/",
+    "enc": "http://purl.oclc.org/net/rss_2.0/enc#",
+    "feedburner": "http://rssnamespace.org/feedburner/ext/1.0",
+    "geo": "http://www.w3.org/2003/01/geo/wgs84_pos#",
+    "georss": "http://www.georss.org/georss",
+    "googleplay": "http://www.google.com/schemas/play-podcasts/1.0",
+    "itunes": ITUNES,
+    "media": "http://search.yahoo.com/mrss/",
+    "podcast": PODCAST,
+    "psc": "http://podlove.org/simple-chapters",
+    "rawvoice": "http://www.rawvoice.com/rawvoiceRssModule/",
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "slash": "http://purl.org/rss/1.0/modules/slash/",
+    "spotify": "http://www.spotify.com/ns/rss",
+    "sy": "http://purl.org/rss/1.0/modules/syndication/",
+    "thr": "http://purl.org/syndication/thread/1.0",
+    "wfw": "http://wellformedweb.org/CommentAPI/",
+    "xhtml": "http://www.w3.org/1999/xhtml",
+}
+"""The usual prefixes; they also mend feeds that use a prefix without declaring it."""
+
+_OTHER_SPELLINGS: Final[dict[str, str]] = {
+    "http://www.itunes.com/dtds/podcast-1.0.dtd/": "itunes",
+    "http://search.yahoo.com/mrss": "media",
+    "http://podlove.org/simple-chapters/": "psc",
+    "http://podlove.org/simple-chapters#": "psc",
+    "https://github.com/podcastindex-org/podcast-namespace/blob/main/docs/1.0.md": "podcast",
+    "http://podcastindex.org/namespace/1.0": "podcast",
+    "http://www.google.com/schemas/play-podcasts/1.0/": "googleplay",
+}
+_PREFIXES: Final[dict[str, str]] = {
+    uri.lower(): prefix for prefix, uri in NAMESPACES.items()
+} | _OTHER_SPELLINGS
+_PLAIN_RSS: Final = frozenset(
+    {"http://backend.userland.com/rss2", "http://blogs.law.harvard.edu/tech/rss", "http://purl.org/rss/1.0/"}
+)
+
+XML_BASE: Final = f"{{{XML}}}base"
+
+
+@lru_cache(maxsize=4096)
+def plain_name(tag: str) -> str:
+    """``{http://www.itunes.com/DTDs/Podcast-1.0.dtd}image`` -> ``itunes:image``; unknown ones stay."""
+    if not tag.startswith("{"):
+        return tag
+    uri, _, local = tag[1:].rpartition("}")
+    uri = uri.lower()
+    prefix = _PREFIXES.get(uri)
+    if prefix is not None:
+        return f"{prefix}:{local}"
+    return local if uri in _PLAIN_RSS else tag
+
+
+_STRING: Final = etree.XPath("string()")
+
+
+def text_of(element: etree._Element) -> str:
+    """All text in an element, verbatim, without that of comments."""
+    return str(_STRING(element))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An attribute (or, with ``url`` empty, the text) of an element that holds the address of a file."""
+
+    role: Role
+    url: str
+    length: str = ""
+    type: str = ""
+
+
+PLACES: Final[dict[str, Place]] = {
+    "enclosure": Place(Role.ENCLOSURE, "url", "length", "type"),
+    "media:content": Place(Role.ENCLOSURE, "url", "fileSize", "type"),
+    "media:thumbnail": Place(Role.IMAGE, "url"),
+    "podcast:source": Place(Role.ALTERNATE, "uri", type="contentType"),
+    "podcast:transcript": Place(Role.TRANSCRIPT, "url", type="type"),
+    "podcast:chapters": Place(Role.CHAPTERS, "url", type="type"),
+    "podcast:image": Place(Role.IMAGE, "href", type="type"),
+    "itunes:image": Place(Role.IMAGE, "href"),
+    "googleplay:image": Place(Role.IMAGE, "href"),
+    "psc:chapter": Place(Role.IMAGE, "image"),
+    "image/url": Place(Role.IMAGE, ""),
+}
+"""Element -> where its file's address stands. Reading and rewriting both go by this table."""
+
+_LOCAL_NAMES: Final = tuple({f"{{*}}{name.rpartition(':')[2].rpartition('/')[2]}" for name in PLACES})
+_NOT_OURS: Final = frozenset({"podcast:liveItem", "podcast:podroll", "podcast:value"})
+
+
+def places_in(root: etree._Element) -> Iterator[tuple[etree._Element, Place]]:
+    """The elements below ``root`` that name a file, in document order; live items are left alone."""
+    for element in root.iter(*_LOCAL_NAMES):
+        name = plain_name(element.tag)
+        if name == "url" and (parent := element.getparent()) is not None:
+            name = f"{plain_name(parent.tag)}/url"
+        place = PLACES.get(name)
+        if place is None or any(plain_name(one.tag) in _NOT_OURS for one in element.iterancestors()):
+            continue
+        yield element, _PICTURE if name == "media:content" and _is_picture(element) else place
+
+
+_PICTURE: Final = Place(Role.IMAGE, "url", "fileSize", "type")
+
+
+def _is_picture(content: etree._Element) -> bool:
+    return content.get("medium") == "image" or content.get("type", "").startswith("image/")
+
+
+def address_at(element: etree._Element, place: Place) -> str:
+    """The address as it is written, without blanks around it; empty when there is none."""
+    return ((element.get(place.url) if place.url else element.text) or "").strip()
+
+
+def base_of(element: etree._Element, base_url: str) -> str:
+    """Where the relative addresses of an element start: ``xml:base`` up to the root, then ``base_url``."""
+    bases = [value for one in (element, *element.iterancestors()) if (value := one.get(XML_BASE))]
+    for base in reversed(bases):
+        base_url = resolve(base_url, base)
+    return base_url
+
+
+def resolve(base_url: str, address: str) -> str:
+    """An address made absolute; as it was where that makes no sense (``http://[`` and the like)."""
+    try:
+        return urljoin(base_url, address)
+    except ValueError:
+        return address

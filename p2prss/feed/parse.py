@@ -1,0 +1,292 @@
+"""Bytes from an origin -> ``ParsedFeed``, losing nothing of a well-formed RSS feed.
+
+The way is: find the charset (``repair.read_text``), read strictly, and only if that fails mend and
+read strictly again; the lenient reader (``convert``) is the last resort and marks the feed degraded.
+No document type is followed, no entity expanded, nothing fetched.
+"""
+
+import copy
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final
+
+from lxml import etree
+
+from p2prss.errors import FeedFormatError
+from p2prss.feed import convert
+from p2prss.feed.dates import parse_date
+from p2prss.feed.model import (
+    MAX_ASSETS,
+    MAX_GUID_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_URL_LENGTH,
+    Channel,
+    Enclosure,
+    Item,
+    ParsedFeed,
+)
+from p2prss.feed.names import XML_BASE, Place, address_at, base_of, places_in, plain_name, resolve, text_of
+from p2prss.feed.repair import mend, read_text, what_else
+from p2prss.units import MB
+
+MAX_ITEMS: Final = 50_000  # the longest-running daily shows are below 10,000
+MAX_ITEM_BYTES: Final = 2 * MB  # XML of one item, its namespace declarations included
+MAX_CHANNEL_BYTES: Final = 4 * MB  # XML of all that is no item
+MAX_DEPTH: Final = 100  # elements inside of each other; show notes in XHTML reach 20
+
+ITEMS_MARK: Final = "p2prss-items"
+"""The processing instruction that stands in ``channel.xml`` where the items stood."""
+
+_TOO_DEEP: Final = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)})")
+_TOO_DEEP_TEXT: Final = f"this feed has more than {MAX_DEPTH} elements inside of each other"
+_DATES: Final = ("pubDate", "dc:date", "dcterms:issued", "atom:published", "dcterms:modified", "atom:updated")
+_BUILD_DATES: Final = frozenset({"lastBuildDate", "pubDate", "dc:date", "atom:updated"})
+_NATIVE: Final = frozenset({"rdf:RDF", "atom:feed", "{http://purl.org/atom/ns#}feed", "feed"})
+
+
+class _NotWellFormed(FeedFormatError):
+    """No XML as it stands; it may be mended."""
+
+
+def parse_feed(data: bytes, *, url: str = "", content_type: str = "") -> ParsedFeed:
+    """Read a feed of any common kind; all but RSS 2.0 and 0.9x are rewritten as RSS.
+
+    Args: data: what the origin sent; url: its final address, where relative ones start;
+        content_type: of the reply, for its charset.
+    Raises: FeedFormatError, in one line that names the cause, whatever the bytes are.
+    """
+    text = read_text(data, content_type)
+    if text[:1] == "{":
+        return _read(convert.from_json(text), url, source_format="json")
+    root, repairs, error = _strictly(text)
+    if root is None:
+        if name := what_else(text):
+            raise FeedFormatError(f"this is no feed: it is {name}")
+        rebuilt = convert.from_lenient(text)
+        if rebuilt is None:
+            raise FeedFormatError(f"this is no feed we can read: {error}")
+        return _read(rebuilt, url, repairs=(*repairs, f"read leniently ({error})"), degraded=True)
+    kind = plain_name(root.tag)
+    if etree.QName(root).localname.lower() == "rss":
+        return _read(root, url, repairs=repairs)
+    if kind not in _NATIVE:
+        name = (
+            "a web page (HTML)"
+            if kind in ("html", "xhtml:html")
+            else f"XML whose first element is <{kind[:80]}>"
+        )
+        raise FeedFormatError(f"this is no feed: it is {name}")
+    rebuilt = convert.from_lenient(etree.tostring(root, encoding="unicode"))
+    if rebuilt is None:
+        raise FeedFormatError("this feed has neither a title nor an item")
+    return _read(rebuilt, url, repairs=repairs, source_format="rdf" if kind == "rdf:RDF" else "atom")
+
+
+def parse_xml(data: bytes) -> etree._Element:
+    """Read XML strictly: no document types, entities or network; CDATA, comments and instructions stay.
+
+    Raises: FeedFormatError.
+    """
+    parser = etree.XMLParser(
+        encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, strip_cdata=False
+    )
+    try:
+        root = etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        reason = _one_line(error)
+        if "Excessive depth" in reason:
+            raise FeedFormatError(_TOO_DEEP_TEXT) from None
+        raise _NotWellFormed(reason) from None
+    if _TOO_DEEP(root):
+        raise FeedFormatError(_TOO_DEEP_TEXT)
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise FeedFormatError("a document type is not allowed")
+    return root
+
+
+def find_marks(root: etree._Element) -> list[etree._Element]:
+    """The marks where items stood: one, in what we wrote."""
+    return [one for one in root.iter(etree.PI) if _target(one) == ITEMS_MARK]
+
+
+def _target(instruction: etree._Element) -> str:
+    return str(getattr(instruction, "target", ""))
+
+
+def _one_line(error: Exception) -> str:
+    text = error.msg if isinstance(error, etree.XMLSyntaxError) else str(error)
+    return " ".join((text or type(error).__name__).split())[:200]
+
+
+def _strictly(text: str) -> tuple[etree._Element | None, tuple[str, ...], str]:
+    """Read strictly, if need be after mending: the root or None, the repairs, the error."""
+    try:
+        return parse_xml(text.encode("utf-8", "replace")), (), ""
+    except _NotWellFormed as error:
+        reason = str(error)
+    mended, repairs = mend(text)
+    if repairs:
+        try:
+            return parse_xml(mended.encode("utf-8", "replace")), tuple(repairs), ""
+        except _NotWellFormed as error:
+            reason = str(error)
+    return None, tuple(repairs), reason
+
+
+def _read(
+    root: etree._Element,
+    url: str,
+    *,
+    source_format: str = "rss",
+    repairs: tuple[str, ...] = (),
+    degraded: bool = False,
+) -> ParsedFeed:
+    """Take an RSS document apart; ``root`` is used up."""
+    channel = _child(root, "channel")
+    if channel is None:
+        raise FeedFormatError("this RSS document has no channel")
+    for mark in find_marks(root):  # not ours
+        if (parent := mark.getparent()) is not None:
+            parent.remove(mark)
+    elements = [child for parent in (channel, root) for child in parent if _is(child, "item")]
+    if len(elements) > MAX_ITEMS:
+        raise FeedFormatError(f"this feed has more than {MAX_ITEMS} items")
+    items = tuple(_read_item(element, url) for element in elements)
+    _cut_out(channel, elements)
+    return ParsedFeed(
+        _read_channel(root, channel, url),
+        items,
+        base_url=url,
+        source_format=source_format,
+        repairs=repairs,
+        degraded=degraded,
+    )
+
+
+def _cut_out(channel: etree._Element, elements: Sequence[etree._Element]) -> None:
+    """Take the items out, leaving a mark in the place of the first."""
+    mark = etree.ProcessingInstruction(ITEMS_MARK)
+    first = next((one for one in elements if one.getparent() is channel), None)
+    if first is None:
+        channel.append(mark)
+    else:
+        mark.tail = first.tail
+        first.addprevious(mark)
+    for element in elements:
+        parent = element.getparent()
+        if parent is not None:
+            parent.remove(element)
+
+
+def _read_item(element: etree._Element, url: str) -> Item:
+    xml = etree.tostring(element, encoding="utf-8", with_tail=False)
+    if len(xml) > MAX_ITEM_BYTES:
+        raise FeedFormatError(f"an item of this feed is larger than {MAX_ITEM_BYTES // MB} MB")
+    first = _first_children(element)
+    title = _text(first, "title") or _text(first, "itunes:title")
+    files, is_relative = _files(element, url)
+    digest = _digest(element)
+    guid = text_of(first["guid"]) if "guid" in first else ""
+    is_made = not guid.strip() or len(guid) > MAX_GUID_LENGTH
+    if is_made:
+        enclosure = next((one.url for one in files if one.role == "enclosure"), "")
+        guid = enclosure or _text(first, "link")[:MAX_GUID_LENGTH] or f"urn:p2prss:item:{digest}"
+    published = next((when for name in _DATES if (when := parse_date(_text(first, name)))), None)
+    return Item(
+        guid=guid,
+        title=title[:MAX_TEXT_LENGTH],
+        published=published,
+        xml=xml,
+        digest=digest,
+        files=files,
+        base_url=base_of(element, url) if is_relative else "",
+        guid_is_made=is_made,
+    )
+
+
+def _read_channel(root: etree._Element, channel: etree._Element, url: str) -> Channel:
+    xml = etree.tostring(root.getroottree(), encoding="utf-8", xml_declaration=True)
+    if len(xml) > MAX_CHANNEL_BYTES:
+        raise FeedFormatError(f"the head of this feed is larger than {MAX_CHANNEL_BYTES // MB} MB")
+    first = _first_children(channel)
+    links = [child for child in channel if _is(child, "atom:link") and child.get("rel") == "next"]
+    return Channel(
+        xml=xml,
+        digest=_channel_digest(root),
+        title=_text(first, "title")[:MAX_TEXT_LENGTH],
+        link=_text(first, "link")[:MAX_URL_LENGTH],
+        language=_text(first, "language")[:100],
+        podcast_guid=_text(first, "podcast:guid")[:100],
+        next_page_url=resolve(base_of(links[0], url), links[0].get("href", "").strip()) if links else "",
+        new_feed_url=_text(first, "itunes:new-feed-url")[:MAX_URL_LENGTH],
+        locked=_text(first, "podcast:locked").lower() in ("yes", "true"),
+        files=_files(channel, url)[0],
+    )
+
+
+def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bool]:
+    """The files named below an element, each address once, and whether one of them is relative."""
+    found: dict[str, Enclosure] = {}
+    is_relative = False
+    base = None
+    for one, place in places_in(element):
+        address = written = address_at(one, place)
+        if not written.startswith(("http://", "https://")) or one.get(XML_BASE):
+            base = base_of(one, url) if base is None or one.get(XML_BASE) else base
+            address = resolve(base, written)
+        if not address or len(address) > MAX_URL_LENGTH or len(found) >= MAX_ASSETS:
+            continue
+        is_relative = is_relative or address != written
+        found.setdefault(address, _enclosure(one, place, address))
+    return tuple(found.values()), is_relative
+
+
+def _enclosure(element: etree._Element, place: Place, address: str) -> Enclosure:
+    length = element.get(place.length, "") if place.length else ""
+    mime_type = element.get(place.type, "") if place.type else ""
+    if plain_name(element.tag) == "podcast:source" and (parent := element.getparent()) is not None:
+        length, mime_type = parent.get("length", ""), mime_type or parent.get("type", "")
+    length = length.strip()
+    size = int(length) if length.isascii() and length.isdigit() and len(length) <= 15 else 0
+    return Enclosure(place.role, address, size or None, mime_type.strip()[:200] or None)
+
+
+def _channel_digest(root: etree._Element) -> str:
+    """A digest that stays the same when only the dates of building moved."""
+    root = copy.deepcopy(root)
+    channel = _child(root, "channel")
+    if channel is not None:
+        for child in list(channel):
+            if isinstance(child.tag, str) and plain_name(child.tag) in _BUILD_DATES:
+                channel.remove(child)
+    return _digest(root)
+
+
+def _digest(element: etree._Element) -> str:
+    """32 hex digits over the canonical form: quotes, attribute order and unused prefixes do not count."""
+    try:
+        data = etree.tostring(element, method="c14n", exclusive=True, with_comments=True, with_tail=False)
+    except etree.C14NError:  # it has no canonical form: a relative namespace address
+        data = etree.tostring(element, encoding="utf-8", with_tail=False)
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def _is(element: etree._Element, name: str) -> bool:
+    return isinstance(element.tag, str) and plain_name(element.tag) == name
+
+
+def _child(parent: etree._Element, name: str) -> etree._Element | None:
+    return next((child for child in parent if _is(child, name)), None)
+
+
+def _first_children(element: etree._Element) -> dict[str, etree._Element]:
+    first: dict[str, etree._Element] = {}
+    for child in element:
+        if isinstance(child.tag, str):
+            first.setdefault(plain_name(child.tag), child)
+    return first
+
+
+def _text(first: dict[str, etree._Element], name: str) -> str:
+    element = first.get(name)
+    return " ".join(text_of(element).split()) if element is not None else ""
