@@ -171,7 +171,7 @@ class JsPeer:
     @asynccontextmanager
     async def open(cls, directory: Path, *, primary_key: bytes | None = None) -> AsyncIterator[Self]:
         """Run a peer whose Corestore lies in ``directory`` (made when missing) until the block ends."""
-        directory.mkdir(parents=True, exist_ok=True)
+        await trio.Path(directory).mkdir(parents=True, exist_ok=True)
         command = [find_node(), str(_HERE / "peer.js"), "--storage", str(directory)]
         command += ["--lifetime", str(_LIFETIME_SECONDS)]
         if primary_key is not None:
