@@ -6,13 +6,11 @@ layer implements (a block that is not held is fetched from a peer) and tests fak
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from p2prss.codec.compact import Buffer
 from p2prss.crypto.keys import CoreKey
-
-if TYPE_CHECKING:
-    from p2prss.log.manifest import Manifest
+from p2prss.log.manifest import Manifest
 
 
 class BlockStream(Protocol):
@@ -40,7 +38,7 @@ class Core(Protocol):
     def key(self) -> CoreKey: ...
 
     @property
-    def manifest(self) -> "Manifest | None":
+    def manifest(self) -> Manifest | None:
         """Who may sign. ``None`` for a compat core, and until the first signed head has come."""
         ...
 
@@ -74,7 +72,7 @@ class Core(Protocol):
         ...
 
     def byte_offset(self, index: int) -> int | None:
-        """Bytes in front of a block, if the tree nodes held here tell; of the writer's or a peer's word only."""
+        """Bytes in front of a block by the tree nodes held here, if they tell. Their sizes can be forged."""
         ...
 
     async def get(self, index: int) -> bytes:
@@ -113,7 +111,7 @@ class Core(Protocol):
         ...
 
 
-OpenCore = Callable[[CoreKey, "Manifest | None"], Awaitable[Core]]
+OpenCore = Callable[[CoreKey, Manifest | None], Awaitable[Core]]
 """Opens a log by key; the manifest is given where it is known beforehand.
 
 For the writer of a drive, the opener gives the content core the key pair of the db core.
