@@ -1,0 +1,209 @@
+"""The HTTP application: its routes, and the guard that every request passes first.
+
+Routes to come have their place in ``_Routes.table``: the merged feed, published sites, metrics, the
+API with its token. Whatever changes something does not belong behind this guard alone.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from p2prss.errors import P2prssError
+from p2prss.serve.files import find_asset, find_episode
+from p2prss.serve.hosts import base_url, is_allowed
+from p2prss.serve.library import Library, ServedFeed, ServeSettings
+from p2prss.serve.media import NOT_NOW, Media, MediaResponse
+from p2prss.serve.pages import Pages
+from p2prss.serve.responses import (
+    CORS_HEADERS,
+    PREFLIGHT_HEADERS,
+    SECURITY_HEADERS,
+    plain,
+    unavailable,
+)
+from p2prss.serve.rss import FeedAnswers, Window
+
+ANSWER_SECONDS: Final = 10.0
+"""How long an answer may wait for peers before it is 503 instead."""
+
+METHODS: Final = "GET, HEAD, OPTIONS"
+
+Answer = Response | MediaResponse
+
+_KEY_TEXT: Final = re.compile(r"[a-z0-9]{52}|[0-9a-f]{64}")
+
+
+def create_app(library: Library, settings: ServeSettings | None = None) -> ASGIApp:
+    """The application over ``library``, for any ASGI server on trio."""
+    settings = settings or ServeSettings()
+    routes = _Routes(library, settings)
+    inner = Starlette(routes=routes.table(), exception_handlers={HTTPException: _refused})
+    inner.router.redirect_slashes = False
+    return _Guard(inner, settings)
+
+
+class _Guard:
+    """Turns away what no route may see, and puts the security headers on every answer."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        host = host_of(scope)
+        if host is None or not is_allowed(host, self._settings):
+            return plain(421, "this server does not answer to that host name")
+        if scope["method"] not in METHODS.split(", "):
+            return plain(405, "method not allowed", allow=METHODS)
+        return None
+
+
+def host_of(scope: Scope) -> str | None:
+    """The Host of a request; without one (HTTP/1.0, so no browser) the address it came in by."""
+    host = Headers(scope=scope).get("host")
+    if host or not scope.get("server"):
+        return host
+    address, port = scope["server"]
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405, in our words."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return plain(status, "not found" if status == 404 else "method not allowed", **_allow(status))
+
+
+def _allow(status: int) -> dict[str, str]:
+    return {"allow": METHODS} if status == 405 else {}
+
+
+class _Routes:
+    """What each URL answers."""
+
+    def __init__(self, library: Library, settings: ServeSettings) -> None:
+        self._library = library
+        self._settings = settings
+        self._feeds = FeedAnswers()
+        self._pages = Pages()
+
+    def table(self) -> list[Route]:
+        """All routes."""
+        return [
+            self._route("/", self.index),
+            self._route("/feeds/{feed}/feed.xml", self.feed_xml),
+            self._route("/feeds/{feed}/episodes/{item_id}/{number}/{name}", self.episode),
+            self._route("/feeds/{feed}/assets/{name}", self.asset),
+            self._route("/opml.xml", self.opml),
+            self._route("/healthz", self.healthz),
+            self._route("/readyz", self.readyz),
+            self._route("/static/{name}", self.static),
+        ]
+
+    def _route(self, path: str, answer: Callable[[Request], Awaitable[Answer]]) -> Route:
+        async def endpoint(request: Request) -> Answer:
+            if request.method == "OPTIONS":
+                shared = CORS_HEADERS | PREFLIGHT_HEADERS if _is_shared(request) else {}
+                return Response(status_code=204, headers={"allow": METHODS} | shared)
+            try:
+                with trio.fail_after(ANSWER_SECONDS):
+                    found = await answer(request)
+            except NOT_NOW:
+                found = unavailable("nobody who has this answers; try again later")
+            except P2prssError as error:
+                found = plain(500, f"this feed cannot be read: {error}")
+            if _is_shared(request) and isinstance(found, Response):
+                found.headers.update(CORS_HEADERS)
+            return found
+
+        return Route(path, endpoint, methods=["GET", "HEAD", "OPTIONS"])
+
+    def _feed(self, request: Request) -> ServedFeed:
+        feed = self._library.find(request.path_params["feed"])
+        if feed is None:
+            raise HTTPException(404)
+        return feed
+
+    def _base_url(self, request: Request) -> str:
+        return base_url(request.scope["scheme"], host_of(request.scope) or "", self._settings)
+
+    async def feed_xml(self, request: Request) -> Answer:
+        """The RSS."""
+        feed = self._feed(request)
+        window = Window.parse(request.query_params)
+        if window is None:
+            raise HTTPException(404)
+        found = await self._feeds.answer(feed, window, self._base_url(request), request.headers)
+        if found is None:
+            raise HTTPException(404)
+        return found
+
+    async def episode(self, request: Request) -> Answer:
+        """The bytes of an episode."""
+        feed, given = self._feed(request), request.path_params
+        return _media(await find_episode(feed, given["item_id"], given["number"], given["name"]))
+
+    async def asset(self, request: Request) -> Answer:
+        """The bytes of a picture, a transcript, chapters."""
+        return _media(await find_asset(self._feed(request), request.path_params["name"]))
+
+    async def index(self, request: Request) -> Answer:
+        """The page."""
+        return await self._pages.index(self._library, self._base_url(request))
+
+    async def opml(self, request: Request) -> Answer:
+        """The list of feeds, for apps that import one."""
+        return self._pages.opml(self._library, self._base_url(request))
+
+    async def static(self, request: Request) -> Answer:
+        """The style sheet of the page."""
+        found = self._pages.static(request.path_params["name"], request.headers.get("if-none-match"))
+        if found is None:
+            raise HTTPException(404)
+        return found
+
+    async def healthz(self, _: Request) -> Answer:
+        """The process answers."""
+        return plain(200, "ok")
+
+    async def readyz(self, _: Request) -> Answer:
+        """The saved feeds are open."""
+        return plain(200, "ready") if self._library.ready else unavailable("starting")
+
+
+def _media(found: Media | None) -> Answer:
+    if found is None:
+        raise HTTPException(404)
+    return MediaResponse(found)
+
+
+def _is_shared(request: Request) -> bool:
+    """Whether other web pages may read the answer: only they who know the feed's key.
+
+    A slug can be guessed, and with it any page could find out what its visitor listens to.
+    """
+    return _KEY_TEXT.fullmatch(request.path_params.get("feed", "")) is not None

@@ -1,0 +1,63 @@
+"""From the parts of a URL to the file it names.
+
+Nothing of a URL ever becomes a path: it is compared with what the archive lists, and only paths of
+the archive's own shape are opened in the drive.
+"""
+
+import re
+from functools import partial
+from typing import Final
+
+from p2prss.feed.model import Asset
+from p2prss.serve.delivery import delivery
+from p2prss.serve.library import ServedFeed
+from p2prss.serve.media import Media
+from p2prss.serve.urls import enclosures, episode_stem, stored_name
+
+_ITEM_ID: Final = re.compile(r"[0-9a-f]{16}")
+_NUMBER: Final = re.compile(r"[1-9][0-9]?")
+_ASSET_NAME: Final = re.compile(r"([0-9a-f]{64})\.[a-z0-9]{1,8}")
+
+
+async def find_episode(feed: ServedFeed, item_id: str, number: str, name: str) -> Media | None:
+    """The enclosure of an item by its number from 1; None where the URL is none of ours.
+
+    The extension may be any: after a new capture of another type, URLs that apps remember still work.
+    """
+    if not (_ITEM_ID.fullmatch(item_id) and _NUMBER.fullmatch(number)):
+        return None
+    item = await feed.archive.item(item_id)
+    if item is None or name.rpartition(".")[0] != episode_stem(item, int(number)):
+        return None
+    files = enclosures(item)
+    return await _media(feed, files[int(number) - 1]) if int(number) <= len(files) else None
+
+
+async def find_asset(feed: ServedFeed, name: str) -> Media | None:
+    """A captured file of the channel or an item by its content; None where the feed lists none such."""
+    found = _ASSET_NAME.fullmatch(name)
+    if found is None:
+        return None
+    info = await feed.archive.info()
+    for asset in info.channel_assets:
+        if (stored_name(asset) or ("",))[0] == found[1]:
+            return await _media(feed, asset)
+    for item in await feed.archive.items():
+        for asset in item.assets:
+            if asset.path is not None and found[1] in asset.path and stored_name(asset) is not None:
+                return await _media(feed, asset)
+    return None
+
+
+async def _media(feed: ServedFeed, asset: Asset) -> Media | None:
+    """What is stored for an asset; None while nothing is.
+
+    The drive's own entry says how many bytes there are: the record beside it may say anything.
+    """
+    stored = stored_name(asset)
+    entry = await feed.drive.entry(asset.path) if stored and asset.path else None
+    if stored is None or entry is None:
+        return None
+    sha256, extension = stored
+    read = partial(feed.drive.read, entry.path)
+    return Media(sha256, entry.byte_length, delivery(asset.mime_type, extension), read)

@@ -1,0 +1,193 @@
+"""Bytes of episodes and assets over HTTP, fetched from peers while they are served.
+
+A player believes the headers: once they have promised a length, only these bytes may follow. So the
+first bytes are in hand before anything is sent (else 503, which clients retry), and when a later
+block cannot be had the connection is broken off, so that no client takes the part for the whole.
+A client that hangs up cancels the fetch: nothing is downloaded for nobody.
+
+Source: RFC 9110 §13-15; podcast-app behaviour in spec/08-feeds, "Serving".
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from p2prss.drive.core import BlockStream
+from p2prss.drive.errors import DriveError
+from p2prss.errors import BlockUnavailableError, DiskFullError, NetworkError, P2prssError, TryAgainError
+from p2prss.serve.delivery import Delivery
+from p2prss.serve.ranges import (
+    ByteRange,
+    RangeNotSatisfiableError,
+    if_none_match_hits,
+    if_range_allows,
+    parse_range,
+)
+from p2prss.serve.responses import CORS_HEADERS, IMMUTABLE, SANDBOX_POLICY, not_modified, plain, unavailable
+from p2prss.units import KIB
+
+FIRST_CHUNK_SECONDS: Final = 10.0
+"""How long a client waits for the first bytes before 503; most give up after 20 to 30 s of silence."""
+
+NEXT_CHUNK_SECONDS: Final = 60.0
+"""How long a running answer may stall; a break costs most clients the whole episode, so longer."""
+
+MIN_CHUNK_BYTES: Final = 64 * KIB  # smaller blocks are sent together: each send has a price
+MAX_CHUNK_BYTES: Final = 512 * KIB  # larger blocks are sent in parts: each part is copied once
+
+NOT_NOW: Final = (NetworkError, BlockUnavailableError, TryAgainError, DiskFullError, trio.TooSlowError)
+"""Errors that say nothing against the file: the same request may succeed later."""
+
+Read = Callable[[int, int], BlockStream]
+"""``(start, stop)`` -> exactly these bytes of a file, in chunks; closing it ends the fetch."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file to be served: ``sha256`` (64 hex digits) names its bytes, ``read`` gets them."""
+
+    sha256: str
+    byte_length: int
+    delivery: Delivery
+    read: Read
+
+    @property
+    def etag(self) -> str:
+        """The strong validator: the same tag, the same bytes."""
+        return f'"{self.sha256}"'
+
+    def headers(self) -> dict[str, str]:
+        """What GET and HEAD say alike."""
+        fixed = {
+            "accept-ranges": "bytes",
+            "cache-control": IMMUTABLE,
+            "content-type": self.delivery.content_type,
+            "etag": self.etag,
+        }
+        if not self.delivery.shown:
+            fixed |= {"content-disposition": "attachment", "content-security-policy": SANDBOX_POLICY}
+        return fixed | CORS_HEADERS
+
+
+class MediaResponse:
+    """The ASGI answer to a GET or HEAD of a ``Media``: 200, 206, 304, 416, or 503."""
+
+    def __init__(self, media: Media) -> None:
+        self._media = media
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        media, asked = self._media, Headers(scope=scope)
+        if if_none_match_hits(asked.get("if-none-match"), media.etag):
+            fresh = not_modified(media.etag, cache_control=IMMUTABLE)
+            fresh.headers.update(CORS_HEADERS)
+            await fresh(scope, receive, send)
+            return
+        part: ByteRange | None = None
+        if scope["method"] == "GET" and if_range_allows(asked.get("if-range"), media.etag):
+            try:
+                part = parse_range(asked.get("range"), media.byte_length)
+            except RangeNotSatisfiableError:
+                refusal = plain(416, "range not satisfiable", content_range=f"bytes */{media.byte_length}")
+                refusal.headers.update(CORS_HEADERS)
+                await refusal(scope, receive, send)
+                return
+        head = media.headers() | {"content-length": str(part.byte_length if part else media.byte_length)}
+        if part is not None:
+            head["content-range"] = part.content_range
+        start: Message = {
+            "type": "http.response.start",
+            "status": 200 if part is None else 206,
+            "headers": [(name.encode("ascii"), value.encode("ascii")) for name, value in head.items()],
+        }
+        if scope["method"] == "HEAD" or media.byte_length == 0:
+            await send(start)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
+            whole = ByteRange(0, media.byte_length, media.byte_length)
+            await _stream(media, part or whole, start, scope, receive, send)
+            nursery.cancel_scope.cancel()
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+async def _stream(
+    media: Media, part: ByteRange, start: Message, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Send ``start`` and the bytes of ``part``.
+
+    When the bytes end too early it returns without the last body message: the server then closes the
+    connection, and the length that was promised shows the client that something is missing.
+    """
+    async with aclosing(_Chunks(media.read(part.start, part.stop), part.byte_length)) as chunks:
+        try:
+            chunk = await chunks.next(FIRST_CHUNK_SECONDS)
+        except NOT_NOW as error:
+            logger.info("cannot serve %s now: %s", media.sha256[:16], error or "no answer in time")
+            await unavailable("nobody who has this file answers; try again later")(scope, receive, send)
+            return
+        except P2prssError as error:
+            logger.warning("cannot serve %s: %s", media.sha256[:16], error)
+            await plain(500, "this file cannot be read", **CORS_HEADERS)(scope, receive, send)
+            return
+        await send(start)
+        while True:
+            for offset in range(0, len(chunk), MAX_CHUNK_BYTES):
+                piece = chunk if len(chunk) <= MAX_CHUNK_BYTES else chunk[offset : offset + MAX_CHUNK_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if chunks.missing_bytes == 0:
+                break
+            try:
+                chunk = await chunks.next(NEXT_CHUNK_SECONDS)
+            except (P2prssError, trio.TooSlowError) as error:
+                logger.warning("broke off %s: %s", media.sha256[:16], error or "no answer in time")
+                return
+    await send({"type": "http.response.body", "body": b""})
+
+
+class _Chunks:
+    """The chunks of one read: none empty, small ones joined, never more bytes than were promised."""
+
+    def __init__(self, source: BlockStream, byte_length: int) -> None:
+        self._source = source
+        self._enough_bytes = 1  # the first chunk goes out as it comes, for a quick start
+        self.missing_bytes = byte_length
+
+    async def aclose(self) -> None:
+        """End the fetch."""
+        await self._source.aclose()
+
+    async def next(self, seconds: float) -> bytes:
+        """The next bytes, not empty; called while ``missing_bytes``.
+
+        Raises: trio.TooSlowError, BlockUnavailableError when the source ends early, DriveError when it
+            has too much, and whatever P2prssError the source raises.
+        """
+        parts: list[bytes] = []
+        size = 0
+        with trio.fail_after(seconds):
+            while size < min(self._enough_bytes, self.missing_bytes):
+                try:
+                    part = await anext(self._source)
+                except StopAsyncIteration:
+                    raise BlockUnavailableError("the file ended too early") from None
+                parts.append(part)
+                size += len(part)
+        if size > self.missing_bytes:
+            raise DriveError("the file is longer than its entry says")
+        self._enough_bytes = MIN_CHUNK_BYTES
+        self.missing_bytes -= size
+        return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -1,0 +1,46 @@
+"""Headers and short answers that every part of the HTTP side shares."""
+
+from typing import Final
+
+from starlette.responses import PlainTextResponse, Response
+
+RETRY_AFTER_SECONDS: Final = 15
+"""When to ask again for what nobody could deliver: about the time a search for peers takes."""
+
+IMMUTABLE: Final = "public, max-age=31536000, immutable"  # the bytes under this URL never change
+
+SECURITY_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+SANDBOX_POLICY: Final = "default-src 'none'; sandbox"
+"""For bytes of a stranger that a browser might otherwise run: no script, no origin, no loads."""
+
+CORS_HEADERS: Final[dict[str, str]] = {
+    "access-control-allow-origin": "*",
+    "access-control-expose-headers": "Accept-Ranges, Content-Length, Content-Range, ETag, Link",
+    "cross-origin-resource-policy": "cross-origin",
+}
+PREFLIGHT_HEADERS: Final[dict[str, str]] = {
+    "access-control-allow-methods": "GET, HEAD, OPTIONS",
+    "access-control-allow-headers": "Range, If-Range, If-None-Match",
+    "access-control-max-age": "86400",
+}
+
+
+def plain(status: int, text: str, **headers: str) -> Response:
+    """A one-line answer in plain text; ``_`` in a header's name stands for ``-``."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return PlainTextResponse(f"{text}\n", status, {"cache-control": "no-store"} | named)
+
+
+def unavailable(text: str) -> Response:
+    """503: not now; says when to try again."""
+    return plain(503, text, retry_after=str(RETRY_AFTER_SECONDS), **CORS_HEADERS)
+
+
+def not_modified(etag: str, **headers: str) -> Response:
+    """304: the client's copy is still right."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status_code=304, headers={"etag": etag} | named)

@@ -1,0 +1,169 @@
+"""Running the application: Hypercorn's connections on trio, inside limits of ours.
+
+Hypercorn speaks HTTP; the sockets stay in our hands. It shields every send from cancellation, so a
+player that pauses, and reads no further, could hold up the end of the program for ever. Each
+connection therefore runs over a ``_GuardedStream``, which gives up on a stalled client and can be
+broken off at any time.
+
+Shutting down: no new connections; idle ones end at once, answers that are on their way get
+``GRACE_SECONDS``, then the rest is broken off.
+"""
+
+import logging
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Final, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
+from starlette.types import ASGIApp
+
+from p2prss.units import KIB
+
+MAX_CONNECTIONS: Final = 512  # at the same time; each costs a file descriptor and up to 1 MiB
+MAX_HEADER_BYTES: Final = 16 * KIB  # of a request line and its headers
+MAX_REQUESTS_PER_CONNECTION: Final = 1000
+KEEP_ALIVE_SECONDS: Final = 15.0  # between requests, and for the headers of one to arrive
+SEND_STALL_SECONDS: Final = 300.0  # without a byte read by the client; a paused player reconnects
+GRACE_SECONDS: Final = 3.0  # for running answers when the server ends
+BACKLOG: Final = 128  # connections waiting to be accepted
+
+logger = logging.getLogger(__name__)
+
+
+def bind_tcp(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to every address of ``host``, all with the same port; 0 picks a free one.
+
+    Raises: OSError when the host is unknown, or an address in use or not ours.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            one = socket.socket(family, kind, protocol)
+            bound.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind((address[0], bound[0].getsockname()[1] or port, *address[2:]))
+    except BaseException:
+        for one in bound:
+            one.close()
+        raise
+    return bound
+
+
+async def serve_http(
+    app: ASGIApp,
+    sockets: Sequence[socket.socket],
+    *,
+    shutdown: trio.Event | None = None,
+    task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until ``shutdown`` is set, gracefully, or until cancelled, at once.
+
+    Args: sockets: bound, and closed on return; task_status: is told the real addresses once
+        connections are accepted.
+    """
+    with ExitStack() as closing:
+        for one in sockets:
+            closing.callback(one.close)
+            one.setblocking(False)
+            one.listen(BACKLOG)
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in sockets]
+        connections = _Connections(app)
+        async with trio.open_nursery() as all_of_it:
+            all_of_it.start_soon(connections.break_off_when_cancelled)
+            async with trio.open_nursery() as answering:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(trio.serve_listeners, connections.serve, listeners, handler_nursery=answering)
+                    )
+                    task_status.started([one.getsockname()[:2] for one in sockets])
+                    await (shutdown or trio.Event()).wait()
+                    accepting.cancel_scope.cancel()
+                await connections.end_idle()
+                all_of_it.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
+            all_of_it.cancel_scope.cancel()
+
+
+class _Connections:
+    """All connections of one server."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = wrap_app(cast(Any, app), 0, "asgi")
+        self._config = _config()
+        self._context = WorkerContext(None)
+        self._open: set[_GuardedStream] = set()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Answer the requests of one client."""
+        if len(self._open) >= MAX_CONNECTIONS:
+            logger.warning("more than %d connections: turned one away", MAX_CONNECTIONS)
+            await trio.aclose_forcefully(stream)
+            return
+        guarded = _GuardedStream(stream)
+        self._open.add(guarded)
+        try:
+            await TCPServer(self._app, self._config, self._context, ConnectionState({}), cast(Any, guarded))
+        except Exception:  # whatever one client provokes is no reason to end the program
+            logger.exception("a connection failed")
+        finally:
+            self._open.discard(guarded)
+            guarded.break_off()
+
+    async def end_idle(self) -> None:
+        """End connections between two requests now, the others after the answer they are at."""
+        await self._context.terminated.set()
+
+    async def break_off_when_cancelled(self) -> None:
+        """Break off all connections when cancelled: a cancellation alone does not reach their sends."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            for one in tuple(self._open):
+                one.break_off()
+
+
+class _GuardedStream:
+    """A client's TCP stream with the members Hypercorn uses, and limits to what a client may do."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes) -> None:
+        with trio.move_on_after(SEND_STALL_SECONDS) as waiting:
+            await self._stream.send_all(data)
+        if waiting.cancelled_caught:
+            raise trio.BrokenResourceError("the client stopped reading")
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def break_off(self) -> None:
+        """Close it now; whoever waits for it is woken with ClosedResourceError."""
+        self.socket.close()
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = logger  # errors of the application, with their traceback: bugs
+    config.include_server_header = False
+    config.h11_max_incomplete_size = MAX_HEADER_BYTES
+    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
+    config.keep_alive_max_requests = MAX_REQUESTS_PER_CONNECTION
+    return config
