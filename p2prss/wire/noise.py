@@ -32,7 +32,6 @@ from p2prss.errors import LocalProtocolError, RemoteProtocolError
 TAG_SIZE: Final = 16  # bytes, Poly1305
 HASH_SIZE: Final = 64  # bytes, BLAKE2b-512
 CIPHER_KEY_SIZE: Final = 32  # bytes
-_MAX_PAYLOAD_BYTES: Final = 0xFFFF  # the framework's bound on a whole message
 
 
 class Pattern(Enum):
@@ -98,8 +97,6 @@ class NoiseHandshake:
 
     def send(self, payload: bytes = b"") -> bytes:
         """Make our next message; ``payload`` is encrypted as far as the handshake has got."""
-        if len(payload) > _MAX_PAYLOAD_BYTES:
-            raise LocalProtocolError("handshake payload too long")
         message = bytearray()
         for step in self._next_message(mine=True):
             if step == "e":
@@ -117,21 +114,17 @@ class NoiseHandshake:
         """Take the other side's next message; returns its payload."""
         tokens = self._next_message(mine=False)
         rest = bytes(message)
-        try:
-            for step in tokens:
-                if step == "e":
-                    key, rest = _cut(rest, KEY_SIZE)
-                    self._remote_ephemeral = PublicKey(key)
-                    self._state.mix_hash(key)
-                elif step == "s":
-                    sealed, rest = _cut(rest, KEY_SIZE + TAG_SIZE)
-                    self._remote_static = PublicKey(self._state.decrypt(sealed))
-                else:
-                    self._state.mix_key(self._diffie_hellman(step))
-            payload = self._state.decrypt(rest)
-        except (nacl.exceptions.CryptoError, ValueError):
-            self._failed = True
-            raise RemoteProtocolError("handshake failed", reason="handshake") from None
+        for step in tokens:
+            if step == "e":
+                key, rest = self._cut(rest, KEY_SIZE)
+                self._remote_ephemeral = PublicKey(key)
+                self._state.mix_hash(key)
+            elif step == "s":
+                sealed, rest = self._cut(rest, KEY_SIZE + TAG_SIZE)
+                self._remote_static = PublicKey(self._decrypt(sealed))
+            else:
+                self._state.mix_key(self._diffie_hellman(step))
+        payload = self._decrypt(rest)
         self._finish_message()
         return payload
 
@@ -160,7 +153,26 @@ class NoiseHandshake:
         remote = self._remote_ephemeral if theirs == "e" else self._remote_static
         if remote is None:
             raise AssertionError("the patterns send a key before they use it")
-        return diffie_hellman(own.secret_key, remote)
+        try:
+            return diffie_hellman(own.secret_key, remote)
+        except nacl.exceptions.CryptoError:
+            raise self._failure() from None
+
+    def _decrypt(self, data: bytes) -> bytes:
+        try:
+            return self._state.decrypt(data)
+        except nacl.exceptions.CryptoError:
+            raise self._failure() from None
+
+    def _cut(self, data: bytes, size: int) -> tuple[bytes, bytes]:
+        if len(data) < size:
+            raise self._failure()
+        return data[:size], data[size:]
+
+    def _failure(self) -> RemoteProtocolError:
+        """The one error for every fault of theirs: it must not tell which."""
+        self._failed = True
+        return RemoteProtocolError("handshake failed", reason="handshake")
 
 
 class _SymmetricState:
@@ -230,9 +242,3 @@ def diffie_hellman(secret_key: SecretKey, public_key: PublicKey) -> bytes:
 
 def _hmac(key: bytes, data: bytes) -> bytes:
     return hmac.digest(key, data, hashlib.blake2b)
-
-
-def _cut(data: bytes, size: int) -> tuple[bytes, bytes]:
-    if len(data) < size:
-        raise ValueError("message too short")
-    return data[:size], data[size:]

@@ -24,6 +24,7 @@ from p2prss.errors import LocalProtocolError, RemoteProtocolError
 from p2prss.wire.framing import MAX_FRAME_BYTES
 
 STREAM_ID_SIZE: Final = 32  # bytes
+STREAM_KEY_SIZE: Final = nacl.bindings.crypto_secretstream_xchacha20poly1305_KEYBYTES  # 32
 STREAM_HEADER_SIZE: Final = nacl.bindings.crypto_secretstream_xchacha20poly1305_HEADERBYTES  # 24
 HEADER_FRAME_SIZE: Final = STREAM_ID_SIZE + STREAM_HEADER_SIZE  # bytes, without the length
 OVERHEAD: Final = nacl.bindings.crypto_secretstream_xchacha20poly1305_ABYTES  # 17: tag and MAC
@@ -103,9 +104,8 @@ def _new_state(key: bytes, header: bytes) -> Any:  # a cffi buffer
     ``init_push`` would draw the header at random and then do what ``init_pull`` does: the state that follows
     from a key and a header is the same.
     """
-    if len(header) != STREAM_HEADER_SIZE:
-        raise LocalProtocolError(f"a stream header has {STREAM_HEADER_SIZE} bytes, not {len(header)}")
+    if len(key) != STREAM_KEY_SIZE or len(header) != STREAM_HEADER_SIZE:  # libsodium would read beyond
+        raise LocalProtocolError("a stream key has 32 bytes and a stream header 24")
     state = ffi.new("unsigned char[]", _STATE_SIZE)
-    if lib.crypto_secretstream_xchacha20poly1305_init_pull(state, header, key) != 0:
-        raise LocalProtocolError("libsodium refused the stream key")
+    lib.crypto_secretstream_xchacha20poly1305_init_pull(state, header, key)  # cannot fail
     return state
