@@ -312,9 +312,11 @@ const commands = {
   },
 
   // Join the swarm of a key (its discovery key is the topic); resolves when announced and looked up.
-  async join({ key, bootstrap, server = true, client = true }) {
+  // On loopback a node never learns that it can be reached, so it is told; `firewalled` keeps it a guess.
+  async join({ key, bootstrap, server = true, client = true, firewalled = false }) {
     if (swarm === null) {
-      const dht = new DHT({ bootstrap: [{ host: HOST, port: bootstrap }], host: HOST })
+      const options = { bootstrap: [{ host: HOST, port: bootstrap }], host: HOST }
+      const dht = new DHT(firewalled ? options : { ...options, firewalled: false })
       swarm = new Hyperswarm({ dht })
       swarm.on('connection', (stream) => {
         stream.on('error', noop)
