@@ -198,7 +198,7 @@ def _patched(head: Head, patch: int, nodes: dict[int, TreeNode]) -> Head:
         node = nodes.get(index)
         if node is None:
             raise ProofError(f"no node {index} for the patch")
-        batch.append_given(node)
+        batch.append_node(node, computed=False)
     return batch.head()
 
 

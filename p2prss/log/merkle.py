@@ -96,9 +96,9 @@ class Head:
 class TreeBatch:
     """Grows a head in memory; nothing is stored.
 
-    ``nodes`` collects every node that became known, ``roots`` is the forest so far. ``provisional`` holds
-    the tree indexes of given siblings whose sizes only their sum vouches for: both were given, none was
-    computed, so a peer may have moved bytes from one to the other.
+    ``nodes`` collects every node that became known, ``roots`` is the forest so far. ``provisional`` holds the
+    pairs of siblings that were both given by a peer and none computed: only the sum of their sizes is
+    vouched for, so the peer may have moved bytes from one to the other.
     """
 
     __slots__ = ("_given", "byte_length", "fork", "length", "nodes", "provisional", "roots")
@@ -109,56 +109,47 @@ class TreeBatch:
         self.byte_length = head.byte_length
         self.roots = list(head.roots)
         self.nodes: list[TreeNode] = []
-        self.provisional: set[int] = set()
-        self._given: set[int] = set()
+        self.provisional: list[tuple[TreeNode, TreeNode]] = []
+        self._given: set[int] = set()  # tree indexes
 
     def append(self, block: Buffer) -> TreeNode:
         """Append one block and return its leaf."""
         leaf = TreeNode(2 * self.length, len(block), leaf_hash(block))
-        self.nodes.append(leaf)
         self._push(leaf)
         return leaf
 
-    def append_given(self, node: TreeNode) -> None:
-        """Append a subtree by a node a peer sent.
+    def append_node(self, node: TreeNode, *, computed: bool) -> None:
+        """Append all blocks below a node a peer sent, or whose hash we ``computed`` from what it sent.
 
         Raises: ProofError when it does not begin where the log ends.
         """
-        self._check(node)
-        self._given.add(node.index)
-        self.nodes.append(node)
-        self._push(node)
-
-    def append_computed(self, node: TreeNode) -> None:
-        """Append a subtree by a node whose hash we computed (and who is listed already); raises as above."""
-        self._check(node)
+        if flat_tree.left_span(node.index) != 2 * self.length:
+            raise ProofError(f"node {node.index} does not begin at block {self.length}")
+        if not computed:
+            self._given.add(node.index)
         self._push(node)
 
     def head(self, signature: bytes = b"") -> Head:
         """What the batch has become."""
         return Head(self.fork, self.length, self.byte_length, tuple(self.roots), signature)
 
-    def _check(self, node: TreeNode) -> None:
-        half = flat_tree.half_span(node.index)
-        if node.index - half + 1 != 2 * self.length:
-            raise ProofError(f"node {node.index} does not begin at block {self.length}")
-
     def _push(self, node: TreeNode) -> None:
         roots = self.roots
         half = flat_tree.half_span(node.index)
         self.length += half
         self.byte_length += node.size
+        self.nodes.append(node)
         while roots and roots[-1].index == node.index - 2 * half:
             left = roots.pop()
             if self._given:
-                self._note_pair(left.index, node.index)
+                self._note_pair(left, node)
             node = parent_node(left, node)
             self.nodes.append(node)
             half *= 2
         roots.append(node)
 
-    def _note_pair(self, left: int, right: int) -> None:
-        pair = {left, right}
+    def _note_pair(self, left: TreeNode, right: TreeNode) -> None:
+        pair = {left.index, right.index}
         if pair <= self._given:
-            self.provisional |= pair
+            self.provisional.append((left, right))
         self._given -= pair
