@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from p2prss.errors import StorageError
 from p2prss.log.disk import disk_errors
 
 IDLE_FILES: Final = 64  # open descriptors kept although nobody uses them
@@ -30,6 +31,7 @@ class OpenFiles:
     def __init__(self, idle_limit: int = IDLE_FILES) -> None:
         self._lock = threading.Lock()
         self._idle_limit = idle_limit
+        self._closed = False
         self._files: OrderedDict[Path, _OpenFile] = OrderedDict()  # least recently used first
 
     @contextmanager
@@ -39,6 +41,8 @@ class OpenFiles:
         Raises: StorageError when the file cannot be opened; it is not created.
         """
         with self._lock:
+            if self._closed:
+                raise StorageError("the store is closed")
             file = self._files.get(path)
             if file is None:
                 with disk_errors(str(path)):
@@ -65,6 +69,7 @@ class OpenFiles:
     def close(self) -> None:
         """Close all files; those in use are closed by their last user."""
         with self._lock:
+            self._closed = True
             for file in self._files.values():
                 if file.users == 0:
                     os.close(file.fd)

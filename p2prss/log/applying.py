@@ -1,0 +1,158 @@
+"""Peers' answers on their way into a log: checked one after the other, then stored together.
+
+Later answers may build on nodes, blocks and heads of earlier ones, so they are checked against an overlay of
+the stored log. Nothing here writes; ``change`` is what the log has to store when all answers were taken.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from p2prss.codec.compact import Buffer
+from p2prss.errors import ProofError, RemoteProtocolError
+from p2prss.log import flat_tree
+from p2prss.log.authority import Authority
+from p2prss.log.bitfield import Bitfield
+from p2prss.log.merkle import Head
+from p2prss.log.proof_parts import Proof, ProofRequest, TreeNode
+from p2prss.log.storage import MAX_STORED_LENGTH, Change, CoreStorage
+from p2prss.log.verify import Changeset, KnownLog, verify_proof
+
+
+class Outcome(Enum):
+    """What became of an answer."""
+
+    STORED = "stored"
+    STALE = "stale"  # true perhaps, but it brings nothing any more
+    UNCONNECTED = "unconnected"  # not anchored in what we hold; another answer may bring the missing node
+    REJECTED = "rejected"  # false: the peer is not to be trusted
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one answer."""
+
+    outcome: Outcome
+    error: ProofError | None = None  # why it is unconnected or rejected
+    upgraded: bool = False  # the log has a new head
+    truncated_to: int | None = None  # a higher fork was adopted: the blocks kept
+
+
+STALE = Applied(Outcome.STALE)
+
+
+class Applying:
+    """An overlay over one stored log, used once by the one thread that holds the log's lock."""
+
+    def __init__(self, head: Head, authority: Authority, storage: CoreStorage, held: Bitfield) -> None:
+        self.head = head
+        self.authority = authority
+        self.blocks: dict[int, Buffer] = {}
+        self._storage = storage
+        self._held = held
+        self._nodes: dict[int, TreeNode] = {}
+        self._old_head = head
+        self._old_manifest = authority.manifest
+        self._truncated_to: int | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to store."""
+        return bool(
+            self._nodes
+            or self.blocks
+            or self.head is not self._old_head
+            or self.authority.manifest is not self._old_manifest
+        )
+
+    def change(self) -> Change:
+        """All that was taken, as one step of the log."""
+        manifest = self.authority.manifest
+        return Change(
+            truncated_to=self._truncated_to,
+            nodes=self._nodes.values(),
+            blocks=list(self.blocks.items()),
+            head=self.head if self.head is not self._old_head else None,
+            manifest=manifest.encode() if manifest and manifest is not self._old_manifest else None,
+        )
+
+    def node(self, tree_index: int) -> TreeNode | None:
+        """A node taken or stored."""
+        node = self._nodes.get(tree_index)
+        if node is not None:
+            return node
+        if self._truncated_to is not None and flat_tree.right_span(tree_index) >= 2 * self._truncated_to:
+            return None
+        return self._storage.node(tree_index)
+
+    def has(self, index: int) -> bool:
+        """Whether a block was taken or is stored."""
+        if index in self.blocks:
+            return True
+        return self._held.has(index) and (self._truncated_to is None or index < self._truncated_to)
+
+    def take(self, request: ProofRequest, proof: Proof) -> Applied:
+        """Check one answer and keep what it brings."""
+        if self._brings_nothing(proof):
+            return STALE
+        try:
+            known = KnownLog(self.head, self.authority, self.node)
+            changeset = verify_proof(known, request, proof)
+            if changeset.head is not None and changeset.head.length > MAX_STORED_LENGTH:
+                raise ProofError(
+                    f"{changeset.head.length} blocks are more than we can store", reason="too-long"
+                )
+        except ProofError as error:
+            return Applied(Outcome.UNCONNECTED if error.unconnected else Outcome.REJECTED, error)
+        except RemoteProtocolError as error:
+            return Applied(Outcome.REJECTED, ProofError(str(error), reason=error.reason))
+        return self._merge(changeset)
+
+    def _brings_nothing(self, proof: Proof) -> bool:
+        """Seen without checking it: another fork, nothing but a block we hold, or a length we have."""
+        if proof.fork != self.head.fork:
+            return proof.fork < self.head.fork
+        if proof.upgrade is not None or proof.hash is not None or proof.seek is not None:
+            return False
+        if proof.manifest is not None and self.authority.manifest is None:
+            return False
+        return proof.block is None or self.has(proof.block.index)
+
+    def _merge(self, changeset: Changeset) -> Applied:
+        head = changeset.head
+        truncated_to = None
+        if head is not None and head.fork > self.head.fork:
+            truncated_to = changeset.ancestors or 0
+            self._cut(truncated_to)
+        if changeset.manifest is not None:
+            self.authority = self.authority.accept_manifest(changeset.manifest)
+        nodes = [node for node in changeset.nodes if self.node(node.index) != node]
+        self._nodes.update((node.index, node) for node in nodes)
+        block = changeset.block
+        new_block = block is not None and not self.has(block[0])
+        if block is not None and new_block:
+            self.blocks[block[0]] = block[1]
+        if head is None and not new_block and not nodes and changeset.manifest is None:
+            return STALE
+        self.head = head or self.head
+        return Applied(Outcome.STORED, upgraded=head is not None, truncated_to=truncated_to)
+
+    def _cut(self, length: int) -> None:
+        """Forget what does not survive the cut to ``length`` blocks."""
+        lower = self._truncated_to
+        self._truncated_to = length if lower is None else min(length, lower)
+        self.blocks = {index: value for index, value in self.blocks.items() if index < length}
+        self._nodes = {
+            index: node for index, node in self._nodes.items() if flat_tree.right_span(index) < 2 * length
+        }
+
+
+def block_ranges(indexes: Iterable[int]) -> list[range]:
+    """Indexes as ascending ranges, neighbours joined."""
+    ranges: list[range] = []
+    for index in sorted(indexes):
+        if ranges and ranges[-1].stop == index:
+            ranges[-1] = range(ranges[-1].start, index + 1)
+        else:
+            ranges.append(range(index, index + 1))
+    return ranges
