@@ -18,9 +18,7 @@ from p2prss.log.manifest import Manifest
 from p2prss.log.merkle import Head, NodeLookup
 from p2prss.log.proof_parts import (
     BlockProof,
-    BlockRequest,
     HashProof,
-    HashRequest,
     Proof,
     ProofRequest,
     SeekProof,
@@ -80,54 +78,40 @@ def make_proof(
     if request.fork != head.fork:
         raise NotHeldError(f"fork {request.fork} is asked for, this is fork {head.fork}")
     block, wanted, seek, upgrade = request.block, request.hash, request.seek, request.upgrade
-    start, stop = 0, head.length
-    if upgrade is not None:
-        start, stop = _upgrade_range(head, upgrade, manifest)
-    if block is None and wanted is None and upgrade is None and (seek is not None or not request.manifest):
-        raise InvalidRequestError("nothing to prove is asked for")
+    start, stop = (0, head.length) if upgrade is None else _upgrade_range(head, upgrade, manifest)
+    target, levels = _target(request, stop)
     path: list[TreeNode] | None = None
     seek_nodes: list[TreeNode] | None = None
-    pending: int | None = None  # the node below which the upgrade is to leave out one of its own
-    if block is not None or wanted is not None:
-        target = _target(block, wanted, stop)
-        if upgrade is None or flat_tree.right_span(target) < 2 * start:
-            levels = block.nodes if block is not None else wanted.nodes if wanted is not None else 0
-            path, seek_nodes = _path_up(head, node, target, levels, seek, 2 * stop)
-        elif seek is not None or flat_tree.left_span(target) < 2 * start:
-            raise InvalidRequestError("a seek or a node across the start of the upgrade cannot ride along")
-        else:
-            pending = target
-    elif seek is not None:
-        pending = _seek_in_upgrade(node, stop, seek)
+    new = None  # the node in the new part of an upgrade that takes the place of one above it
+    if target is None:
+        if upgrade is None and (seek is not None or not request.manifest):
+            raise InvalidRequestError("nothing to prove is asked for")
+        if seek is not None:
+            new = _seek_in_upgrade(node, stop, seek)
+    elif upgrade is None or flat_tree.right_span(target) < 2 * start:
+        path, seek_nodes = _path_up(head, node, target, levels, seek, 2 * stop)
+    elif seek is not None or flat_tree.left_span(target) < 2 * start:
+        raise InvalidRequestError("a seek, or a node across the start, cannot ride along with this upgrade")
+    else:
+        new = target
     upgrade_proof = None
     if upgrade is not None:
-        nodes = []
-        for index in flat_tree.upgrade_order(start, stop):
-            if pending is not None and flat_tree.contains(index, pending):
-                below = _siblings(node, pending, index)
-                if block is not None or wanted is not None:
-                    path = below
-                else:
-                    seek_nodes = [_held(node, pending), *below]
-                pending = None
-            else:
-                nodes.append(_held(node, index))
-        additional = [_held(node, index) for index in flat_tree.upgrade_order(stop, head.length)]
-        upgrade_proof = UpgradeProof(start, stop - start, nodes, additional, head.signature)
-    if block is not None and value is None:
-        raise NotHeldError(f"block {block.index} is not held")
-    return Proof(
-        head.fork,
-        BlockProof(block.index, value, path)
-        if block is not None and value is not None and path is not None
-        else None,
-        HashProof(wanted.index, [_held(node, wanted.index), *path])
-        if wanted is not None and path is not None
-        else None,
-        SeekProof(seek.byte_offset, seek_nodes) if seek is not None and seek_nodes is not None else None,
-        upgrade_proof,
-        manifest if request.manifest else None,
-    )
+        upgrade_proof, below = _upgrade_proof(head, node, start, stop, new)
+        if target is not None:
+            path = below if path is None else path
+        elif new is not None and below is not None:
+            seek_nodes = [_held(node, new), *below]
+    block_proof = hash_proof = seek_proof = None
+    if block is not None and path is not None:
+        if value is None:
+            raise NotHeldError(f"block {block.index} is not held")
+        block_proof = BlockProof(block.index, value, path)
+    elif wanted is not None and path is not None:
+        hash_proof = HashProof(wanted.index, [_held(node, wanted.index), *path])
+    if seek is not None and seek_nodes is not None:
+        seek_proof = SeekProof(seek.byte_offset, seek_nodes)
+    proven_manifest = manifest if request.manifest else None
+    return Proof(head.fork, block_proof, hash_proof, seek_proof, upgrade_proof, proven_manifest)
 
 
 def _held(node: NodeLookup, index: int) -> TreeNode:
@@ -148,14 +132,38 @@ def _upgrade_range(head: Head, upgrade: UpgradeRequest, manifest: Manifest | Non
     return start, stop
 
 
-def _target(block: BlockRequest | None, wanted: HashRequest | None, stop: int) -> int:
-    """The tree index the request is about."""
-    if block is not None and wanted is not None:
-        raise InvalidRequestError("a block or a hash, not both")
-    index = 2 * block.index if block is not None else wanted.index if wanted is not None else 0
+def _target(request: ProofRequest, stop: int) -> tuple[int | None, int]:
+    """The tree index of the block or hash asked for, and how many levels to climb from it."""
+    block, wanted = request.block, request.hash
+    if block is not None:
+        if wanted is not None:
+            raise InvalidRequestError("a block or a hash, not both")
+        index, levels = 2 * block.index, block.nodes
+    elif wanted is not None:
+        index, levels = wanted
+    else:
+        return None, 0
     if flat_tree.right_span(index) >= 2 * stop:
         raise InvalidRequestError(f"node {index} is beyond {stop} blocks")
-    return index
+    return index, levels
+
+
+def _upgrade_proof(
+    head: Head, node: NodeLookup, start: int, stop: int, new: int | None
+) -> tuple[UpgradeProof, list[TreeNode] | None]:
+    """The nodes from ``start`` to ``stop`` to the head, leaving out the one that ``new`` is below.
+
+    Returns: the upgrade, and the path from ``new`` up to the node left out.
+    """
+    nodes: list[TreeNode] = []
+    below = None
+    for index in flat_tree.upgrade_order(start, stop):
+        if new is not None and flat_tree.contains(index, new):
+            below = _siblings(node, new, index)
+        else:
+            nodes.append(_held(node, index))
+    additional = [_held(node, index) for index in flat_tree.upgrade_order(stop, head.length)]
+    return UpgradeProof(start, stop - start, nodes, additional, head.signature), below
 
 
 def _siblings(node: NodeLookup, index: int, top: int) -> list[TreeNode]:
