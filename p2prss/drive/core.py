@@ -4,7 +4,7 @@ A drive neither knows disks nor peers. It talks to two logs through this interfa
 layer implements (a block that is not held is fetched from a peer) and tests fake in memory.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -13,15 +13,11 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.log.manifest import Manifest
 
 
-class BlockStream(Protocol):
+class BlockStream(AsyncIterator[bytes], Protocol):
     """Blocks in order, one after the other; ``aclose`` ends the reading and cancels what it asked for.
 
     An async generator is one. Whoever may stop early closes it, best with ``contextlib.aclosing``.
     """
-
-    def __aiter__(self) -> "BlockStream": ...
-
-    def __anext__(self) -> Awaitable[bytes]: ...
 
     def aclose(self) -> Awaitable[None]: ...
 

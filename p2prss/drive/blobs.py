@@ -1,0 +1,341 @@
+"""Hyperblobs: byte strings cut into the blocks of one log.
+
+A blob id names a range of blocks. What it says about bytes is the writer's word, so the real sizes
+of the blocks decide: nothing is allocated by it, reads are cut to it, and a blob that holds fewer
+bytes than it says is an error, never a short read that looks whole.
+In the deduplicated form (``block_map``) the range holds a list of blocks instead of the content.
+Source: hyperblobs index.js, lib/block-map.js; spec/06-drive, "Blobs".
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+from p2prss.codec.compact import Buffer, Reader
+from p2prss.drive.core import Core
+from p2prss.drive.errors import DriveError
+from p2prss.errors import BlockUnavailableError, DecodeError
+from p2prss.units import GIB, KIB, MIB
+
+BLOCK_SIZE: Final = 64 * KIB  # bytes; what we and the reference write, never what we rely on
+APPEND_SIZE: Final = 4 * MIB  # bytes under one signature; memory of a put is this and one chunk
+MAX_BLOCK_SIZE: Final = 15 * MIB  # bytes; the reference appends no larger ones
+MAX_MAP_BLOCKS: Final = 64  # the reference reads no more
+MAX_MAP_PAIRS: Final = 8192  # per block of a map
+MAX_MAP_BYTES: Final = 64 * GIB  # that a map may unfold to; 64 x 8192 blocks of 64 KiB are half of it
+_MAP_VERSION: Final = 0
+
+Source = Buffer | Iterable[Buffer] | AsyncIterable[Buffer]
+
+
+@dataclass(frozen=True, slots=True)
+class BlobId:
+    """Where a blob is; with ``block_map`` all four numbers describe the map."""
+
+    block_offset: int
+    byte_offset: int  # bytes of all blocks before it; not relied on
+    block_length: int
+    byte_length: int
+    block_map: bool = False
+
+    @property
+    def block_stop(self) -> int:
+        """The block behind the last one."""
+        return self.block_offset + self.block_length
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many blocks of a blob are held here, of how many."""
+
+    blocks: int
+    total: int
+
+
+class Blobs:
+    """The blobs of one log."""
+
+    def __init__(self, core: Core, *, block_size: int = BLOCK_SIZE) -> None:
+        self.core = core
+        self._block_size = block_size
+
+    async def put(self, source: Source) -> BlobId:
+        """Append bytes, or chunks of any size, as one blob; durable on return.
+
+        It is written in appends of ``APPEND_SIZE``, so memory stays flat, while the log's write lock is held.
+        Chunks should therefore come from a file rather than from a slow origin. If the source
+        fails halfway, what was appended stays in the log, unnamed.
+        """
+        cutter = _Cutter(self._block_size)
+        async with self.core.write_lock:
+            block_offset, byte_offset = self.core.length, self.core.byte_length
+            if isinstance(source, Buffer):
+                cutter.add(source)
+            elif isinstance(source, AsyncIterable):
+                async for chunk in source:
+                    cutter.add(bytes(chunk))
+                    await self._append(cutter, APPEND_SIZE)
+            else:
+                for chunk in source:
+                    cutter.add(bytes(chunk))
+                    await self._append(cutter, APPEND_SIZE)
+            await self._append(cutter, APPEND_SIZE)
+            cutter.finish()
+            await self._append(cutter, 1)
+            block_length = self.core.length - block_offset
+        return BlobId(block_offset, byte_offset, block_length, cutter.total)
+
+    async def size(self, blob: BlobId) -> int:
+        """The bytes ``read`` gives, or fails to give; a map is read for it."""
+        return sum(size for _, size in await self._map(blob)) if blob.block_map else blob.byte_length
+
+    async def read(
+        self, blob: BlobId, start: int = 0, stop: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes from ``start`` up to ``stop``, cut to the blob, in pieces as the blocks come.
+
+        Close it when leaving early, best by ``contextlib.aclosing``: that ends the fetching too.
+        Raises: DriveError when the blob holds less than it says; what ``Core.read`` raises.
+        """
+        pairs = await self._map(blob) if blob.block_map else None
+        size = sum(length for _, length in pairs) if pairs is not None else blob.byte_length
+        start, stop = max(start, 0), size if stop is None else min(stop, size)
+        if start >= stop:
+            return
+        if pairs is not None:
+            pieces = self._read_mapped(pairs, start, stop - start)
+        else:
+            pieces = self._read_plain(blob, start, stop - start)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def blocks(self, blob: BlobId) -> list[tuple[int, int]]:
+        """The ranges of blocks a blob is made of, a map and what it lists included."""
+        ranges = [(blob.block_offset, blob.block_stop)] if blob.block_length else []
+        if blob.block_map:
+            for index in sorted({index for index, _ in await self._map(blob)}):
+                if ranges[-1][1] == index:
+                    ranges[-1] = ranges[-1][0], index + 1
+                else:
+                    ranges.append((index, index + 1))
+        return ranges
+
+    async def held(self, blob: BlobId) -> Held:
+        """How much of a blob is here; a map that is not here is fetched."""
+        ranges = await self.blocks(blob)
+        length = self.core.length
+        here = sum(self.core.held(start, min(stop, length)) for start, stop in ranges if start < length)
+        return Held(here, sum(stop - start for start, stop in ranges))
+
+    async def download(self, blob: BlobId) -> None:
+        """Wait until a whole blob is here."""
+        for start, stop in await self.blocks(blob):
+            await self._wait_announced(stop)
+            await self.core.download(start, stop)
+
+    async def clear(self, blob: BlobId) -> None:
+        """Forget the blocks of a blob here; other blobs that share them lose them too."""
+        for start, stop in await self.blocks(blob):
+            if stop <= self.core.length:
+                await self.core.clear(start, stop)
+
+    async def _append(self, cutter: "_Cutter", minimum: int) -> None:
+        while cutter.ready >= minimum:
+            await self.core.append(cutter.take(APPEND_SIZE))
+
+    async def _wait_announced(self, stop: int) -> None:
+        """The db core may be ahead of the blobs core: ask for the rest once."""
+        if stop > self.core.length:
+            await self.core.update()
+        if stop > self.core.length:
+            raise BlockUnavailableError(
+                f"the blobs have {self.core.length} blocks yet, block {stop - 1} is wanted"
+            )
+
+    async def _read_plain(self, blob: BlobId, start: int, left: int) -> AsyncGenerator[bytes, None]:
+        if not blob.block_length or blob.byte_length > blob.block_length * MAX_BLOCK_SIZE:
+            raise DriveError(f"a blob of {blob.byte_length} bytes in {blob.block_length} blocks")
+        await self._wait_announced(blob.block_stop)
+        index, skip = await self._locate(blob, start)
+        typical = (
+            self._block_size if self._may_be_uniform(blob) else -(-blob.byte_length // blob.block_length)
+        )
+        while left:
+            if index >= blob.block_stop:
+                raise DriveError(f"the blob at block {blob.block_offset} ends {left} bytes early")
+            stop = min(blob.block_stop, index - (-(skip + left) // typical))
+            async with aclosing(self.core.read(index, stop)) as blocks:
+                async for block in blocks:
+                    index += 1
+                    piece = block[skip : skip + left] if skip or left < len(block) else block
+                    skip = max(skip - len(block), 0)
+                    left -= len(piece)
+                    if piece:
+                        yield piece
+                    if not left:
+                        return
+
+    def _may_be_uniform(self, blob: BlobId) -> bool:
+        return blob.block_length == -(-blob.byte_length // self._block_size)
+
+    async def _locate(self, blob: BlobId, position: int) -> tuple[int, int]:
+        """The block that holds a byte of a plain blob, and the byte's place in it.
+
+        First by the usual layout, checked against the real size of the block and its place in the
+        tree. Else by the tree, which cannot be trusted against a block, or at last by adding up.
+        """
+        first = blob.block_offset
+        if position == 0:
+            return first, 0
+        if self._may_be_uniform(blob):
+            number, skip = divmod(position, self._block_size)
+            block = await self.core.get(first + number)
+            if len(block) == min(self._block_size, blob.byte_length - number * self._block_size):
+                base, place = self.core.byte_offset(first), self.core.byte_offset(first + number)
+                base = blob.byte_offset if base is None else base
+                if place is None or place - base == number * self._block_size:
+                    return first + number, skip
+        else:
+            await self.core.get(first)  # with it come the tree nodes that tell its offset
+            base = self.core.byte_offset(first)
+            if base is not None:
+                index, skip = await self.core.seek(base + position)
+                if first <= index < blob.block_stop and skip < len(await self.core.get(index)):
+                    return index, skip
+        return await self._add_up(blob, position)
+
+    async def _add_up(self, blob: BlobId, position: int) -> tuple[int, int]:
+        index = blob.block_offset
+        async with aclosing(self.core.read(index, blob.block_stop)) as blocks:
+            async for block in blocks:
+                if position < len(block):
+                    return index, position
+                position -= len(block)
+                index += 1
+        raise DriveError(f"the blob at block {blob.block_offset} is shorter than it says")
+
+    async def _map(self, blob: BlobId) -> list[tuple[int, int]]:
+        """The (block, bytes) pairs of a deduplicated blob.
+
+        Layout per block: version uint (0) | count uint | count x (index uint, byte length uint).
+        """
+        if not 0 < blob.block_length <= MAX_MAP_BLOCKS:
+            raise DriveError(f"a block map of {blob.block_length} blocks")
+        await self._wait_announced(blob.block_stop)
+        pairs: list[tuple[int, int]] = []
+        async with aclosing(self.core.read(blob.block_offset, blob.block_stop)) as blocks:
+            async for block in blocks:
+                try:
+                    pairs += decode_block_map(block)
+                except DecodeError as error:
+                    raise DriveError(
+                        f"the block map at {blob.block_offset} does not parse: {error}"
+                    ) from error
+        if sum(size for _, size in pairs) > MAX_MAP_BYTES:
+            raise DriveError(f"the block map at {blob.block_offset} unfolds to too many bytes")
+        return pairs
+
+    async def _read_mapped(
+        self, pairs: list[tuple[int, int]], start: int, left: int
+    ) -> AsyncGenerator[bytes, None]:
+        wanted, start = _cut(pairs, start, left)
+        for run in _runs(wanted):
+            await self._wait_announced(run[-1][0] + 1)
+            async with aclosing(self.core.read(run[0][0], run[-1][0] + 1)) as blocks:
+                lengths = iter(run)
+                async for block in blocks:
+                    index, length = next(lengths)
+                    if len(block) != length:
+                        raise DriveError(f"block {index} has {len(block)} bytes, its map says {length}")
+                    piece = block[start : start + left]
+                    start = 0
+                    left -= len(piece)
+                    if piece:
+                        yield piece
+                    if not left:
+                        return
+
+
+def decode_block_map(block: bytes) -> list[tuple[int, int]]:
+    """The pairs in one block of a map.
+
+    Raises: DecodeError, also for a pair no honest writer makes.
+    """
+    reader = Reader(block)
+    if reader.uint() != _MAP_VERSION:
+        raise DecodeError("unknown version of block map")
+    pairs = [(reader.uint(), reader.uint()) for _ in range(reader.count(2, MAX_MAP_PAIRS))]
+    if any(size > MAX_BLOCK_SIZE for _, size in pairs):
+        raise DecodeError(f"a block of more than {MAX_BLOCK_SIZE} bytes")
+    return pairs
+
+
+def _cut(pairs: list[tuple[int, int]], start: int, size: int) -> tuple[list[tuple[int, int]], int]:
+    """The pairs that hold a byte range, and where it starts in the first of them."""
+    wanted: list[tuple[int, int]] = []
+    covered = -start
+    for pair in pairs:
+        covered += pair[1]
+        if covered > 0:
+            wanted.append(pair)
+            if len(wanted) == 1:
+                start = pair[1] - covered
+            if covered >= size:
+                break
+    return wanted, start
+
+
+def _runs(pairs: list[tuple[int, int]]) -> Iterable[list[tuple[int, int]]]:
+    """Split into runs of neighbouring blocks."""
+    run: list[tuple[int, int]] = []
+    for pair in pairs:
+        if run and pair[0] != run[-1][0] + 1:
+            yield run
+            run = []
+        run.append(pair)
+    if run:
+        yield run
+
+
+class _Cutter:
+    """Cuts chunks of any size into blocks of one size, copying only what crosses a boundary."""
+
+    def __init__(self, block_size: int) -> None:
+        self.total = 0  # bytes taken in
+        self._size = block_size
+        self._blocks: list[Buffer] = []
+        self._tail = bytearray()
+
+    @property
+    def ready(self) -> int:
+        """Bytes in finished blocks, the last of which may be short."""
+        return len(self._blocks) * self._size
+
+    def add(self, chunk: Buffer) -> None:
+        """Take in a chunk, which must not change until its blocks are taken."""
+        view = memoryview(chunk)
+        self.total += len(view)
+        start = 0
+        if self._tail:
+            start = min(self._size - len(self._tail), len(view))
+            self._tail += view[:start]
+            if len(self._tail) < self._size:
+                return
+            self.finish()
+        stop = len(view) - (len(view) - start) % self._size
+        self._blocks += [view[place : place + self._size] for place in range(start, stop, self._size)]
+        self._tail += view[stop:]
+
+    def finish(self) -> None:
+        """Make a block of what is left."""
+        if self._tail:
+            self._blocks.append(self._tail)
+            self._tail = bytearray()
+
+    def take(self, size: int) -> list[Buffer]:
+        """Up to ``size`` bytes of blocks."""
+        count = max(size // self._size, 1)
+        taken, self._blocks = self._blocks[:count], self._blocks[count:]
+        return taken
