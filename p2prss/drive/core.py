@@ -13,11 +13,15 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.log.manifest import Manifest
 
 
-class BlockStream(AsyncIterator[bytes], Protocol):
+class BlockStream(Protocol):
     """Blocks in order, one after the other; ``aclose`` ends the reading and cancels what it asked for.
 
     An async generator is one. Whoever may stop early closes it, best with ``contextlib.aclosing``.
     """
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    def __anext__(self) -> Awaitable[bytes]: ...
 
     def aclose(self) -> Awaitable[None]: ...
 
