@@ -1,7 +1,6 @@
 """What the tests of the wire share: the recorded vectors and two ends of one connection."""
 
-import json
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ from tests.fakes.wire_ends import Ends
 
 
 @pytest.fixture(scope="session")
-def vectors() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "wire.json").read_text())
-    return data
+def wire_vectors(vectors: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return vectors("wire")
 
 
 @pytest.fixture

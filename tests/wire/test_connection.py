@@ -38,8 +38,8 @@ def open_both(ends: Ends) -> tuple[MuxChannel, MuxChannel]:
     return ours, theirs
 
 
-def test_the_first_frames_match_the_reference(vectors: dict[str, Any]) -> None:
-    case = vectors["secret_stream"][0]
+def test_the_first_frames_match_the_reference(wire_vectors: dict[str, Any]) -> None:
+    case = wire_vectors["secret_stream"][0]
     frames = {side: [] for side in ("initiator", "responder")}
     for frame in case["handshake_frames"] + case["header_frames"]:
         frames[frame["from"]].append(bytes.fromhex(frame["hex"]))

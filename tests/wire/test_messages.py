@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,28 @@ def test_any_bytes_give_a_message_or_a_decode_error(message_type: int, payload: 
 def test_any_bytes_give_a_handshake_or_a_decode_error(data: bytes) -> None:
     with contextlib.suppress(DecodeError):
         assert len(ReplicationHandshake.decode(data).capability) == 32
+
+
+@given(
+    st.builds(Data, UINTS, st.builds(Proof, UINTS, st.builds(BlockProof, UINTS, st.binary(), NODES))),
+    st.data(),
+)
+def test_the_quick_way_to_read_a_block_is_as_strict_as_the_general_one(
+    answer: Data, data: st.DataObject
+) -> None:
+    payload = bytearray(b"".join(answer.encode_parts()))
+    for place in data.draw(st.lists(st.integers(0, len(payload) - 1), max_size=3)):
+        payload[place] = data.draw(st.sampled_from([0, 1, 2, 34, 0xFC, 0xFD, 0xFE, 0xFF]))
+    del payload[data.draw(st.sampled_from([len(payload), len(payload) // 2, len(payload) - 1])) :]
+
+    def outcome(decode: Callable[[], object]) -> object:
+        try:
+            return decode()
+        except DecodeError as error:
+            return str(error)
+
+    general = outcome(lambda: Data.decode(Reader(payload)))
+    assert outcome(lambda: decode_message(Data.TYPE, payload)) == general
 
 
 def test_unknown_types_are_ignored() -> None:

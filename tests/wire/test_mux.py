@@ -89,9 +89,9 @@ def open_frame(
     return out.finish()
 
 
-def test_what_we_send_matches_the_reference(vectors: dict[str, Any]) -> None:
-    expected = {case["name"]: case["hex"] for case in vectors["protomux"]}
-    singles = [case["hex"] for case in vectors["protomux"] if case["name"] == "single message"]
+def test_what_we_send_matches_the_reference(wire_vectors: dict[str, Any]) -> None:
+    expected = {case["name"]: case["hex"] for case in wire_vectors["protomux"]}
+    singles = [case["hex"] for case in wire_vectors["protomux"] if case["name"] == "single message"]
     end = End()
 
     def frame(name: str) -> None:
@@ -133,10 +133,10 @@ def test_what_we_send_matches_the_reference(vectors: dict[str, Any]) -> None:
     frame("close of local id 2")
 
 
-def test_what_the_reference_sends_is_understood(vectors: dict[str, Any]) -> None:
+def test_what_the_reference_sends_is_understood(wire_vectors: dict[str, Any]) -> None:
     end = End()
     channels = {}
-    for case in vectors["protomux"]:
+    for case in wire_vectors["protomux"]:
         decoded = case["decoded"]
         if case["name"] == "reject of remote id 0":
             continue  # JavaScript made it up for the vectors: 0 is never opened

@@ -39,8 +39,8 @@ def pair(
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_handshakes_match_the_reference(vectors: dict[str, Any], number: int) -> None:
-    case = vectors["noise"][number]
+def test_handshakes_match_the_reference(wire_vectors: dict[str, Any], number: int) -> None:
+    case = wire_vectors["noise"][number]
     pattern = Pattern(case["pattern"])
     initiator, responder = pair(
         pattern,
@@ -68,14 +68,14 @@ def test_handshakes_match_the_reference(vectors: dict[str, Any], number: int) ->
     assert case["initiator_tx"] not in repr(initiator.result)
 
 
-def test_diffie_hellman_matches_the_reference(vectors: dict[str, Any]) -> None:
-    for case in vectors["dh"]:
+def test_diffie_hellman_matches_the_reference(wire_vectors: dict[str, Any]) -> None:
+    for case in wire_vectors["dh"]:
         secret_key = KeyPair.from_seed(bytes([case["secret_seed"]]) * 32).secret_key
         assert diffie_hellman(secret_key, PublicKey(bytes.fromhex(case["public"]))).hex() == case["shared"]
 
 
-def test_hkdf_matches_the_reference(vectors: dict[str, Any]) -> None:
-    case = vectors["hkdf"]
+def test_hkdf_matches_the_reference(wire_vectors: dict[str, Any]) -> None:
+    case = wire_vectors["hkdf"]
     first, second = hkdf(bytes.fromhex(case["chaining_key"]), bytes.fromhex(case["input"]))
     assert (first.hex(), second.hex()) == (case["out1"], case["out2"])
 

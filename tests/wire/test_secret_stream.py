@@ -15,8 +15,8 @@ KEY, HEADER = bytes(range(32)), bytes(range(24))
 
 @pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("side", ["initiator", "responder"])
-def test_frames_match_the_reference(vectors: dict[str, Any], number: int, side: str) -> None:
-    case = vectors["secret_stream"][number]
+def test_frames_match_the_reference(wire_vectors: dict[str, Any], number: int, side: str) -> None:
+    case = wire_vectors["secret_stream"][number]
     handshake_hash = bytes.fromhex(case["initiator_hash"])
     header = bytes.fromhex(case["secretstream_headers"][side])
     key = bytes.fromhex(case["initiator_tx" if side == "initiator" else "initiator_rx"])
