@@ -1,1 +1,1 @@
-"""Which block to ask of whom, and what to answer; sans-IO."""
+"""Replication of logs between peers, sans-IO: messages and a clock in, messages and disk work out."""

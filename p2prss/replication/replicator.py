@@ -1,0 +1,586 @@
+"""Replication of one log with any number of peers, sans-IO.
+
+Participants: the log (read only, through ``ReplicatedCore``), peers (messages), the shell (carries out
+events, feeds results back), readers (wants). Goals: bring what is wanted, the most urgent first, from all
+who have it; serve what is held; tell peers at once what changed; survive any peer. Non-goals: proofs and
+storage (the log's), encryption (the wire's), push mode (what was not asked for is ignored).
+
+Driven by the caller (``want``, ``add_peer``, …), the peers (``receive``) and the clock (``handle_timer``
+at ``deadline``). After any of these drain ``events()``: it also takes the decisions that are better taken
+once per batch of messages. Source: hypercore lib/replicator.js; spec/05-replication.
+"""
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from p2prss.log.merkle import Head
+from p2prss.log.proof_parts import Proof, ProofRequest
+from p2prss.replication.announcing import want_reply
+from p2prss.replication.core import AppliedAnswer, ReplicatedCore, Verdict
+from p2prss.replication.downloads import Downloads
+from p2prss.replication.events import (
+    Apply,
+    Completed,
+    Drop,
+    DropReason,
+    Event,
+    Send,
+    Serve,
+    Stalled,
+    Stored,
+    Synced,
+    Truncated,
+    Upgraded,
+)
+from p2prss.replication.limits import BITFIELD_HORIZON, MAX_BITFIELD_BLOCKS, Limits, UploadLimit
+from p2prss.replication.node_count import knows_roots
+from p2prss.replication.peer import Flight, Peer, PeerStatistics
+from p2prss.replication.scheduler import Scheduler
+from p2prss.replication.serving import Server
+from p2prss.replication.wants import Priority, SeekWant, Wants
+from p2prss.replication.wants import Want as BlockWant
+from p2prss.units import KIB
+from p2prss.wire.messages import (
+    BitfieldMessage,
+    Cancel,
+    Data,
+    Extension,
+    Message,
+    NoData,
+    NoDataReason,
+    Range,
+    Request,
+    Sync,
+    Unwant,
+    Want,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+__all__ = ["Apply", "Completed", "Drop", "DropReason", "Event", "Priority", "Replicator", "Send", "Serve"]
+__all__ += ["Stalled", "Stored", "Synced", "Truncated", "Upgraded"]
+
+
+class Replicator:
+    """One log, and all peers that have it open.
+
+    Args: random: chance, for seeks and wants that are not linear; allow_fork: follow peers to a higher
+        fork; upload_limit: who may be sent how much, unlimited when left out.
+    """
+
+    def __init__(
+        self,
+        core: ReplicatedCore,
+        *,
+        random: "Random",
+        limits: Limits | None = None,
+        allow_fork: bool = True,
+        upload_limit: UploadLimit | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        self._core = core
+        self._limits = limits
+        self._events: list[Event] = []
+        self._peers: dict[int, Peer] = {}
+        self._wants = Wants()
+        self._downloads = Downloads(core, limits, self._events)
+        self._scheduler = Scheduler(
+            core, self._peers, self._wants, self._downloads, self._events, random, allow_fork
+        )
+        self._server = Server(core, limits, self._events, upload_limit)
+        self._head = core.head
+        self._now = 0.0
+        self._stored: list[int] = []  # blocks that peers brought since the last drain
+        self._told = core.bitfield.copy()  # blocks peers may have been told of
+        self._told_all = False  # that we hold the whole log
+        self._sync_all = False
+        self._stalled = False
+        self._set_head()
+
+    # Peers
+
+    def add_peer(self, peer: int, now: float) -> None:
+        """Both sides have opened the channel, and the peer has shown that it knows the key."""
+        self._now = now
+        entry = self._peers[peer] = Peer(peer, self._limits, now)
+        contiguous = self._core.contiguous_length
+        if contiguous:  # before the sync, so that the peer can ask for a block in its first request
+            self._events.append(Send(peer, Range(0, contiguous)))
+        self._send_sync(entry)
+
+    def remove_peer(self, peer: int, now: float) -> None:
+        """The channel is closed; what the peer was asked for goes to others."""
+        self._now = now
+        entry = self._peers.pop(peer, None)
+        if entry is not None:
+            self._scheduler.leave(entry)
+
+    def receive(self, peer: int, message: Message, now: float) -> None:
+        """Take a message; never raises for what it says (a ``Drop`` event follows at worst)."""
+        self._now = now
+        entry = self._peers.get(peer)
+        if entry is None:
+            return
+        match message:
+            case Data():
+                self._on_data(entry, message, now)
+            case Request():
+                self._drop(entry, self._server.receive(entry, message, now))
+            case NoData():
+                self._on_no_data(entry, message, now)
+            case Cancel():
+                if self._charge(entry, 1):
+                    entry.uploads.cancel(message.request_id)
+            case Sync():
+                if self._charge(entry, 1):
+                    self._on_sync(entry, message)
+            case Range():
+                if self._charge(entry, 1):
+                    self._on_range(entry, message)
+            case BitfieldMessage():
+                if self._charge(entry, 1 + len(message.words) // KIB):
+                    self._on_bitfield(entry, message)
+            case Want():
+                self._on_want(entry, message)
+            case Unwant():
+                if self._charge(entry, 1):
+                    entry.interests.remove(message)
+            case Extension():
+                self._charge(entry, 1 + len(message.body) // KIB)
+            case _:
+                pass
+
+    def set_queued(self, peer: int, queued_bytes: int, now: float) -> None:
+        """Bytes on their way out to the peer: above ``Limits.queued_bytes`` it is not answered.
+
+        The shell says so after it sent something and after it wrote something out.
+        """
+        self._now = now
+        entry = self._peers.get(peer)
+        if entry is not None:
+            entry.uploads.queued_bytes = queued_bytes
+            self._server.pump(entry, now)
+
+    def peers(self) -> list[PeerStatistics]:
+        """A snapshot of every peer."""
+        return [peer.statistics(self._now) for peer in self._peers.values()]
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether a longer log may come from the peers there are, as far as they have said."""
+        return self._scheduler.may_grow
+
+    # Wants
+
+    def want(
+        self, start: int, stop: int | None, priority: Priority = Priority.BACKGROUND, *, linear: bool = True
+    ) -> BlockWant:
+        """Have blocks ``[start, stop)`` fetched; without ``stop``, also those still to be appended.
+
+        Args: linear: from the first on; else each peer is asked from somewhere in the middle on.
+        Returns: the want, done when ``Completed`` tells so, or ``cancel`` is called.
+        """
+        want = BlockWant(start, stop, priority, linear)
+        self._wants.add(want)
+        if stop is not None and self._core.bitfield.all_set(start, stop):
+            self._wants.remove(want)
+            self._events.append(Completed(want))
+            return want
+        if priority is not Priority.BACKGROUND:
+            self._scheduler.promote(want, self._now)
+        self._scheduler.stir()
+        return want
+
+    def want_seek(
+        self, byte_offset: int, padding: int = 0, *, span: tuple[int, int] | None = None
+    ) -> SeekWant:
+        """Have the tree nodes fetched that tell where a byte lies; look again on ``Completed``.
+
+        Args: span: the blocks ``[start, stop)`` below one tree node that it is known to lie in.
+        """
+        seek = SeekWant(byte_offset, padding, span)
+        self._wants.seeks.append(seek)
+        self._scheduler.stir()
+        return seek
+
+    def cancel(self, want: "BlockWant | SeekWant") -> None:
+        """Nobody waits for it any more; blocks that nobody else wants are cancelled at the peers."""
+        if isinstance(want, SeekWant):
+            if want in self._wants.seeks:
+                self._wants.seeks.remove(want)
+            return
+        self._wants.remove(want)
+        for fetch in list(self._downloads.blocks.values()):
+            if want.covers(fetch.index) and self._wants.priority_of(fetch.index) is None:
+                self._downloads.drop_block(fetch)
+
+    # Results of the shell's work
+
+    def served(self, peer: int, request: Request, answer: Proof | NoDataReason, now: float) -> None:
+        """The result of a ``Serve`` event."""
+        self._now = now
+        entry = self._peers.get(peer)
+        if entry is not None and not self._drop(entry, self._server.served(entry, request, answer)):
+            self._server.pump(entry, now)
+
+    def applied(self, apply: Apply, answer: AppliedAnswer, now: float) -> None:
+        """The result of an ``Apply`` event."""
+        self._now = now
+        verdict = Verdict(answer.outcome.value)
+        if self._downloads.applied(apply, verdict) and apply.proof.block is not None:
+            self._stored.append(apply.proof.block.index)
+        self._end_parts(apply, verdict)
+        if verdict is Verdict.REJECTED:
+            entry = self._peers.get(apply.peer)
+            if entry is not None:
+                self._drop(entry, DropReason.BAD_PROOF)
+        if answer.upgraded or answer.truncated_to is not None or apply.proof.manifest is not None:
+            self._refresh()
+
+    def apply_failed(self, apply: Apply, now: float) -> None:
+        """An ``Apply`` event could not be carried out, for reasons of our own (a full disk)."""
+        self._now = now
+        self._downloads.applied(apply, Verdict.STALE)
+        self._end_parts(apply, Verdict.STALE)
+
+    def core_changed(self, now: float) -> None:
+        """The log was appended to, truncated or cleared by ourselves: tell the peers."""
+        self._now = now
+        old = self._head
+        self._refresh()
+        held = self._core.bitfield
+        if self._head.fork == old.fork:
+            for run in held.runs(old.length, self._head.length):
+                self._announce(run.start, run.stop)
+        for run in list(self._told.runs(0, self._head.length)):
+            index = held.first_unset(run.start)
+            while index < run.stop:
+                stop = held.first_set(index)
+                stop = run.stop if stop is None else min(stop, run.stop)
+                self._withdraw(index, stop)
+                index = held.first_unset(stop)
+
+    # Events and time
+
+    def events(self) -> list[Event]:
+        """Everything there is to do, in order; each event is given once."""
+        if self._stored:
+            self._tell_stored()
+        if self._sync_all:
+            self._sync_all = False
+            for peer in self._peers.values():
+                self._send_sync(peer)
+        self._scheduler.run(self._now)
+        self._note_stall()
+        events = self._events[:]
+        self._events.clear()
+        return events
+
+    @property
+    def deadline(self) -> float:
+        """When ``handle_timer`` has something to do, ``inf`` for never."""
+        return min(self._scheduler.next_at, self._server.next_at)
+
+    def handle_timer(self, now: float) -> None:
+        """Time has passed: requests grow old, delays end."""
+        self._now = now
+        if now >= self._scheduler.next_at:
+            self._scheduler.handle_timer(now)
+        if now >= self._server.next_at:
+            self._server.next_at = inf
+            for peer in self._peers.values():
+                self._server.pump(peer, now)
+                if now < peer.uploads.delayed_until:
+                    self._server.next_at = min(self._server.next_at, peer.uploads.delayed_until)
+
+    # What peers say
+
+    def _on_sync(self, peer: Peer, sync: Sync) -> None:
+        changed = not peer.synced or peer.fork != sync.fork or peer.length != sync.length
+        if peer.fork != sync.fork:
+            for flight in list(peer.flights.values()):  # it would only refuse them
+                self._scheduler.give_up(flight)
+            peer.holdings.cut(sync.length)
+        if not peer.synced:
+            peer.synced = True
+            self._events.append(Synced(peer.number))
+        peer.fork, peer.length, peer.acked = sync.fork, sync.length, sync.remote_length
+        peer.can_upgrade, peer.uploading = sync.can_upgrade, sync.uploading
+        peer.has_manifest = sync.has_manifest
+        peer.dry = False
+        if changed:
+            peer.refused_upgrade = None
+        if changed and sync.fork == self._head.fork and sync.length < self._head.length:
+            self._send_sync(peer, again=True)
+        elif changed:
+            self._send_sync(peer)
+
+    def _on_range(self, peer: Peer, message: Range) -> None:
+        start, stop = message.start, message.start + message.length
+        if message.drop:
+            peer.holdings.drop(start, stop, self._bitfield_bound)
+            for flight in list(peer.flights.values()):
+                block = flight.request.block
+                if block is not None and start <= block.index < stop:
+                    self._scheduler.give_up(flight)
+        else:
+            peer.holdings.add(start, stop, self._bitfield_bound)
+            self._has_more(peer, start)
+
+    def _on_bitfield(self, peer: Peer, message: BitfieldMessage) -> None:
+        if message.start % 32 == 0:
+            peer.holdings.overwrite(message.start, message.words, self._bitfield_bound)
+            self._has_more(peer, message.start)
+
+    def _has_more(self, peer: Peer, start: int) -> None:
+        if self._wants:
+            self._wants.rewind(start, peer.number)
+            peer.dry = False
+
+    def _on_want(self, peer: Peer, want: Want) -> None:
+        reply = None
+        if peer.interests.add(want):
+            core = self._core
+            reply = want_reply(want, core.bitfield, core.contiguous_length, self._head.length)
+        size = len(reply.words) if isinstance(reply, BitfieldMessage) else 0
+        if self._charge(peer, 1 + size // KIB) and reply is not None:
+            self._events.append(Send(peer.number, reply))
+
+    def _on_data(self, peer: Peer, data: Data, now: float) -> None:
+        proof = data.proof
+        nbytes = len(proof.block.value) if proof.block is not None else 0
+        flight = peer.flights.get(data.request_id)
+        if flight is None:
+            self._on_late_data(peer, data, nbytes, now)
+            return
+        self._downloads.land(flight)
+        if not _fits(flight.request, proof):
+            self._misfit(peer, flight, proof)
+            return
+        peer.answered(flight, nbytes, now)
+        self._downloads.arrived(flight, proof)
+
+    def _on_late_data(self, peer: Peer, data: Data, nbytes: int, now: float) -> None:
+        """An answer we no longer wait for; of use perhaps if we had only lost patience."""
+        flight = peer.late.pop(data.request_id, None)
+        if flight is None:
+            self._charge(peer, 1 + nbytes // KIB)
+            return
+        block = flight.request.block
+        if not _fits(flight.request, data.proof):
+            self._drop(peer, DropReason.WRONG_ANSWER)
+            return
+        given_up = flight.given_up
+        if block is not None and self._wants.priority_of(block.index) is not None:
+            self._downloads.arrived_late(flight, data.proof)
+        if given_up:
+            peer.answered(flight, nbytes, now)
+            self._scheduler.revive(peer, now)
+
+    def _misfit(self, peer: Peer, flight: Flight, proof: Proof) -> None:
+        """An answer that is none: less than we asked for is a refusal, anything else an offence."""
+        if proof.fork == flight.request.fork and _exceeds(flight.request, proof):
+            self._drop(peer, DropReason.WRONG_ANSWER)
+            self._scheduler.give_up(flight)
+        else:
+            self._refused(peer, flight)
+
+    def _on_no_data(self, peer: Peer, message: NoData, now: float) -> None:
+        flight = peer.flights.get(message.request_id)
+        if flight is None:
+            peer.late.pop(message.request_id, None)
+            self._charge(peer, 1)
+            return
+        peer.last_answer_at = now
+        self._downloads.land(flight)
+        self._refused(peer, flight)
+
+    def _refused(self, peer: Peer, flight: Flight) -> None:
+        peer.refusals += 1
+        block = flight.request.block
+        if block is not None:
+            peer.holdings.drop(block.index, block.index + 1, self._bitfield_bound)
+        self._scheduler.refused(flight)
+
+    def _charge(self, peer: Peer, tokens: float) -> bool:
+        """Count a small message; False when the peer is dropped for sending too many."""
+        if peer.spend(tokens, self._now):
+            return True
+        self._drop(peer, DropReason.FLOOD)
+        return False
+
+    def _drop(self, peer: Peer, reason: DropReason | None) -> bool:
+        """Forget a peer and have it disconnected, if there is a reason to."""
+        if reason is None:
+            return False
+        if self._peers.pop(peer.number, None) is not None:
+            self._scheduler.leave(peer)
+            self._events.append(Drop(peer.number, reason))
+        return True
+
+    # What we tell
+
+    @property
+    def _bitfield_bound(self) -> int:
+        return min(self._head.length + BITFIELD_HORIZON, MAX_BITFIELD_BLOCKS)
+
+    def _send_sync(self, peer: Peer, *, again: bool = False) -> None:
+        """Tell a peer where we stand, unless (or even if) it has been told so."""
+        head, manifest = self._head, self._core.manifest
+        same_fork = peer.fork == head.fork
+        sync = Sync(
+            fork=head.fork,
+            length=head.length,
+            remote_length=peer.length if same_fork else 0,
+            can_upgrade=same_fork
+            and (
+                peer.length == 0
+                or (peer.length < head.length and knows_roots(peer.length, head.length, self._core.bitfield))
+            ),
+            uploading=True,
+            downloading=True,  # a channel where neither side downloads is closed by the reference
+            has_manifest=manifest is not None and not self._core.compat,
+        )
+        if again or sync != peer.told:
+            peer.told = sync
+            self._events.append(Send(peer.number, sync))
+
+    def _announce(self, start: int, stop: int) -> None:
+        """Tell who may want to know that we hold ``[start, stop)``."""
+        self._told.set_range(start, stop)
+        length, contiguous = self._head.length, self._core.contiguous_length
+        if contiguous == length:
+            if start < stop and (not self._told_all or stop == length):
+                self._told_all = True
+                self._broadcast(Range(0, length))
+            return
+        self._told_all = False
+        for peer in self._peers.values():
+            if peer.interests.covers(start, stop, length) and not peer.holdings.has_all(start, stop):
+                self._events.append(Send(peer.number, Range(start, stop - start)))
+
+    def _withdraw(self, start: int, stop: int) -> None:
+        self._told.unset_range(start, stop)
+        self._told_all = False
+        self._broadcast(Range(start, stop - start, drop=True))
+
+    def _broadcast(self, message: Message) -> None:
+        self._events.extend(Send(peer, message) for peer in self._peers)
+
+    def _tell_stored(self) -> None:
+        """Blocks have come: tell the shell, the peers, and those who waited for them."""
+        indexes = sorted(set(self._stored))
+        self._stored.clear()
+        start = stop = indexes[0]
+        for index in [*indexes, -1]:
+            if index == stop:
+                stop += 1
+                continue
+            self._events.append(Stored(start, stop))
+            self._announce(start, stop)
+            for want in self._wants.take_completed(self._core.bitfield, start, stop):
+                self._events.append(Completed(want))
+            start, stop = index, index + 1
+
+    def _note_stall(self) -> None:
+        stalled = bool(self._wants) and not self._downloads.busy
+        if stalled and not self._stalled:
+            self._events.append(Stalled())
+        self._stalled = stalled
+
+    # The log's head
+
+    def _refresh(self) -> None:
+        """Look at the log's head, and make what follows from a new one."""
+        self._sync_all = True
+        old, head = self._head, self._core.head
+        if head is old:
+            return
+        if head.fork != old.fork or head.length < old.length:
+            self._cut(_common_length(old, head), old)
+        self._set_head()
+        self._events.append(Upgraded(head))
+
+    def _cut(self, common: int, old: Head) -> None:
+        self._downloads.cut()
+        self._stored = [index for index in self._stored if self._core.bitfield.has(index)]
+        for want in self._wants:
+            want.cursors.clear()
+            want.missing_from = want.start
+        self._events.append(Truncated(common, self._core.head.fork))
+        if self._told.any_set(common, old.length):
+            self._withdraw(common, old.length)
+        for run in list(self._core.bitfield.runs(common, self._core.head.length)):
+            self._stored.extend(run)
+
+    def _set_head(self) -> None:
+        self._head = self._core.head
+        self._scheduler.set_head()
+        self._server.block_bytes = self._scheduler.block_bytes
+
+    def _end_parts(self, apply: Apply, verdict: Verdict) -> None:
+        """What rode along with the block of an answer, or came without one, is over too."""
+        request = apply.request
+        if request.upgrade is not None:
+            entry = self._peers.get(apply.peer)
+            if entry is not None and verdict is not Verdict.STORED:
+                entry.refused_upgrade = (entry.fork, entry.length)
+            self._scheduler.applied(request)
+        if request.seek is not None:
+            self._end_seek(request, verdict)
+
+    def _end_seek(self, request: ProofRequest, verdict: Verdict) -> None:
+        for seek in self._wants.seeks[:]:
+            if request.seek is not None and (seek.byte_offset, seek.padding) == request.seek and seek.asked:
+                if verdict in (Verdict.STORED, Verdict.STALE):
+                    self._wants.seeks.remove(seek)
+                    self._events.append(Completed(seek))
+                else:
+                    seek.asked = False
+
+
+def _fits(request: ProofRequest, proof: Proof) -> bool:
+    """Whether an answer has the parts that were asked for, and no others."""
+    if proof.fork != request.fork:
+        return False
+    block, wanted = proof.block, request.block
+    if (block is None) != (wanted is None) or (
+        block is not None and wanted is not None and block.index != wanted.index
+    ):
+        return False
+    if (proof.upgrade is None) != (request.upgrade is None):
+        return False
+    if (proof.hash is None) != (request.hash is None) or (
+        proof.hash is not None and request.hash is not None and proof.hash.index != request.hash.index
+    ):
+        return False
+    if proof.seek is not None and (
+        request.seek is None or proof.seek.byte_offset != request.seek.byte_offset
+    ):
+        return False
+    return proof.manifest is None or request.manifest
+
+
+def _exceeds(request: ProofRequest, proof: Proof) -> bool:
+    """Whether an answer has a part that was not asked for."""
+    return (
+        (proof.block is not None and (request.block is None or proof.block.index != request.block.index))
+        or (proof.upgrade is not None and request.upgrade is None)
+        or (proof.hash is not None and (request.hash is None or proof.hash.index != request.hash.index))
+        or (
+            proof.seek is not None
+            and (request.seek is None or proof.seek.byte_offset != request.seek.byte_offset)
+        )
+        or (proof.manifest is not None and not request.manifest)
+    )
+
+
+def _common_length(old: Head, new: Head) -> int:
+    """Blocks that two heads share for certain: those below their equal leading roots."""
+    common = 0
+    for one, other in zip(old.roots, new.roots, strict=False):
+        if one != other:
+            break
+        common += one.index - 2 * common + 1
+    return common

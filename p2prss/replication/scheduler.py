@@ -1,0 +1,440 @@
+"""Whom to ask for what, and when to ask somebody else.
+
+Rules: one request for a new length (and one for a higher fork) is in the air at a time, at a peer that can
+prove it from where we are. Blocks go out by priority; within a priority whoever has room takes the next
+one, so several peers share the work and fast ones do more of it. A request that takes too long is asked
+elsewhere too, soon when the play head waits for it; a peer that falls silent is left alone for a while.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from typing import TYPE_CHECKING
+
+from p2prss.log.proof_parts import (
+    BlockRequest,
+    HashRequest,
+    ProofRequest,
+    SeekRequest,
+    UpgradeRequest,
+)
+from p2prss.replication.core import ReplicatedCore
+from p2prss.replication.downloads import Downloads, Fetch
+from p2prss.replication.events import Event, Send
+from p2prss.replication.limits import (
+    MAX_BLOCK_BYTES,
+    MAX_COPIES,
+    MAX_REMOTE_WANTS,
+    OVERTAKE_OTHERS,
+    OVERTAKE_PLAYHEAD,
+    REQUEST_LIFETIME,
+    REQUEST_TIMEOUT,
+    TICK,
+    WANT_BLOCKS,
+)
+from p2prss.replication.node_count import known_level, root_level
+from p2prss.replication.peer import Flight, Peer
+from p2prss.replication.wants import Priority, SeekWant, Want, Wants, next_block
+from p2prss.wire.messages import Want as WantMessage
+
+if TYPE_CHECKING:
+    from random import Random
+
+_PROOF_BYTES = 2048  # what an answer without a block takes, about
+_PROMOTE_BEHIND = 4  # requests in front of one before it is asked again with more priority
+
+
+class Scheduler:
+    """Decides over the requests of one log."""
+
+    def __init__(
+        self,
+        core: ReplicatedCore,
+        peers: Mapping[int, Peer],
+        wants: Wants,
+        downloads: Downloads,
+        events: list[Event],
+        random: "Random",
+        allow_fork: bool,
+    ) -> None:
+        self.head = core.head
+        self.block_bytes = 0  # mean size of a block
+        self.next_at = inf  # when to look after the requests in the air
+        self.urgent = False  # something new is wanted: do not wait for a quarter of the room to be free
+        self._core = core
+        self._peers = peers
+        self._wants = wants
+        self._downloads = downloads
+        self._events = events
+        self._random = random
+        self._allow_fork = allow_fork
+        self._upgrade: Flight | None = None  # asked, or its answer is being applied
+        self._reorg: Flight | None = None
+        self.set_head()
+
+    def set_head(self) -> None:
+        """The log has changed its head."""
+        self.head = head = self._core.head
+        self.block_bytes = min(head.byte_length // head.length, MAX_BLOCK_BYTES) if head.length else 0
+        self._wants.restart_scattered()
+        self.stir()
+
+    def stir(self) -> None:
+        """Something changed that may let any peer be asked for more."""
+        self.urgent = True
+        for peer in self._peers.values():
+            peer.dry = False
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether a longer log is on its way, or a peer has not said yet whether it has one."""
+        return (
+            self._upgrade is not None
+            or self._reorg is not None
+            or any(not peer.synced or self._ahead(peer) for peer in self._peers.values())
+        )
+
+    # Asking
+
+    def run(self, now: float) -> None:
+        """Ask for all that may be asked for now."""
+        if self._downloads.failed:
+            self._take_failed()
+        self._ask_upgrade(now)
+        self._ask_reorg(now)
+        if self._wants:
+            if self._wants.seeks:
+                self._ask_seeks(now)
+            urgent, self.urgent = self.urgent, False
+            peers = list(self._peers.values())
+            if urgent and len(peers) > 1:
+                peers.sort(key=_reliability)
+            for peer in peers:
+                if not peer.dry and (urgent or peer.wants_refill):
+                    self._fill(peer, now)
+            if self._downloads.failed:  # a block cannot be had of whoever was asked last: others may have it
+                self._take_failed()
+        if self._downloads.in_flight and self.next_at > now + TICK:
+            self.next_at = now + TICK
+
+    def promote(self, want: Want, now: float) -> None:
+        """Blocks that were asked for in passing are urgent now: ask for them again, in front of the rest."""
+        blocks = self._downloads.blocks
+        span = range(want.start, max(want.start, want.stop_at(self.head.length)))
+        near = span if len(span) < len(blocks) else sorted(blocks)
+        for index in near:
+            fetch = blocks.get(index)
+            if fetch is None or index not in span or any(f.priority >= want.priority for f in fetch.flights):
+                continue
+            for flight in fetch.flights[:]:
+                flight.priority = want.priority
+                in_front = next(n for n, other in enumerate(flight.peer.flights.values()) if other is flight)
+                if want.priority is Priority.PLAYHEAD and in_front > _PROMOTE_BEHIND:
+                    self._ask_block(flight.peer, index, want.priority, now)
+                    self._downloads.cancel(flight)
+
+    def _take_failed(self) -> None:
+        failed = self._downloads.failed
+        for index in failed:
+            self._wants.rewind(index)
+        failed.clear()
+        for peer in self._peers.values():
+            peer.dry = False
+
+    def _fill(self, peer: Peer, now: float) -> None:
+        """Ask a peer for blocks until it has enough to do or has no more of what is wanted."""
+        head = self.head
+        if peer.fork != head.fork or not peer.usable(now):
+            if now < peer.resting_until:
+                self.next_at = min(self.next_at, peer.resting_until)
+            return
+        length = min(head.length, peer.length)
+        held, claimed = self._core.bitfield, self._downloads.blocks
+        for priority in reversed(Priority):
+            for want in self._wants.of(priority):
+                while True:
+                    if not peer.has_room(priority):
+                        return
+                    if self._downloads.congested and priority is not Priority.PLAYHEAD:
+                        return
+                    index = next_block(
+                        want, peer.number, peer.holdings, held, claimed, length, self._begin(want, peer)
+                    )
+                    if index is None:
+                        break
+                    self._ask_block(peer, index, priority, now)
+        peer.dry = True
+        self._ask_announcements(peer)
+
+    def _begin(self, want: Want, peer: Peer) -> int:
+        if want.linear or want.stop is None or peer.number in want.cursors:
+            return want.start
+        return self._random.randrange(want.start, max(want.start + 1, want.stop_at(self.head.length)))
+
+    def _ask_block(self, peer: Peer, index: int, priority: Priority, now: float) -> bool:
+        """Ask for one block; False when the peer's tree is too short to prove it to us."""
+        length = self.head.length
+        effort = self._downloads.efforts.get(index, 0)
+        certain = True
+        if effort > 1:
+            nodes = root_level(index, length)
+        else:
+            # A peer with holes may lack nodes that are only promised: count what is held.
+            count_coming = not effort and peer.holdings.contiguous >= length
+            coming = self._downloads.coming if count_coming else None
+            nodes, certain = known_level(index, length, self._core.bitfield, coming)
+        if peer.length < length and nodes > root_level(index, peer.length):
+            return False
+        self._downloads.ask(
+            peer,
+            ProofRequest(self.head.fork, BlockRequest(index, nodes)),
+            priority,
+            self.block_bytes,
+            now,
+            waits_at=-1 if certain else nodes,
+        )
+        return True
+
+    def _ask_announcements(self, peer: Peer) -> None:
+        """Nothing is left to ask of a peer: have it tell us which of the wanted blocks it has or gets."""
+        length = min(self.head.length, peer.length)
+        for want in self._wants:
+            stop = want.stop_at(length)
+            if want.missing_from >= stop or peer.holdings.has_all(want.missing_from, stop):
+                continue
+            for batch in range(want.missing_from // WANT_BLOCKS, (stop - 1) // WANT_BLOCKS + 1):
+                if len(peer.asked_batches) >= MAX_REMOTE_WANTS:
+                    return
+                if batch not in peer.asked_batches:
+                    peer.asked_batches.add(batch)
+                    self._events.append(Send(peer.number, WantMessage(batch * WANT_BLOCKS, WANT_BLOCKS)))
+
+    # A longer log
+
+    def _ahead(self, peer: Peer) -> bool:
+        """Whether a peer has a longer log, or a higher fork, than ours and may yet bring us there."""
+        if peer.refused_upgrade == (peer.fork, peer.length):
+            return False
+        if peer.fork == self.head.fork:
+            return peer.length > self.head.length
+        return self._allow_fork and peer.fork > self.head.fork and peer.length > 0
+
+    def _can_upgrade(self, peer: Peer, now: float) -> bool:
+        """Whether a peer's last sync allows to ask it for its length: a sparse reference peer that is asked
+        for a proof it cannot build destroys the connection."""
+        return (
+            peer.fork == self.head.fork
+            and peer.can_upgrade
+            and peer.acked == self.head.length
+            and self._ahead(peer)
+            and peer.usable(now)
+            and peer.has_room(Priority.PLAYHEAD)
+        )
+
+    def _ask_upgrade(self, now: float) -> None:
+        if self._upgrade is not None:
+            return
+        candidates = [peer for peer in self._peers.values() if self._can_upgrade(peer, now)]
+        if not candidates:
+            return
+        peer = min(candidates, key=_reliability)
+        head = self.head
+        index = self._companion(peer)
+        block = None
+        if index is not None:
+            nodes = known_level(index, head.length, self._core.bitfield)[0] if index < head.length else 0
+            block = BlockRequest(index, nodes)
+        request = ProofRequest(
+            head.fork,
+            block=block,
+            upgrade=UpgradeRequest(head.length, peer.length - head.length),
+            manifest=self._core.manifest is None and peer.has_manifest,
+        )
+        cost = _PROOF_BYTES + (self.block_bytes if block else 0)
+        self._upgrade = self._downloads.ask(peer, request, Priority.PLAYHEAD, cost, now)
+
+    def _companion(self, peer: Peer) -> int | None:
+        """A wanted block that the peer can send along with the longer log."""
+        held, claimed = self._core.bitfield, self._downloads.blocks
+        for want in self._wants:
+            index = next_block(
+                want, peer.number, peer.holdings, held, claimed, peer.length, self._begin(want, peer)
+            )
+            if index is not None:
+                return index
+        return None
+
+    def _ask_reorg(self, now: float) -> None:
+        if self._reorg is not None or not self._allow_fork:
+            return
+        candidates = [
+            peer
+            for peer in self._peers.values()
+            if peer.fork > self.head.fork and self._ahead(peer) and peer.usable(now)
+        ]
+        if candidates:
+            peer = min(candidates, key=_reliability)
+            request = ProofRequest(
+                peer.fork,
+                upgrade=UpgradeRequest(0, peer.length),
+                manifest=self._core.manifest is None and peer.has_manifest,
+            )
+            self._reorg = self._downloads.ask(peer, request, Priority.PLAYHEAD, _PROOF_BYTES, now)
+
+    # Seeking
+
+    def _ask_seeks(self, now: float) -> None:
+        for seek in self._wants.seeks:
+            span = None if seek.asked else seek.span or self._root_span(seek)
+            if span is None:
+                continue
+            start, stop = span
+            index = self._random.randrange(start, stop)
+            candidates = [
+                peer
+                for peer in self._peers.values()
+                if peer.fork == self.head.fork
+                and peer.length >= stop
+                and peer.usable(now)
+                and peer.has_room(Priority.PLAYHEAD)
+                and peer.holdings.has(index)
+            ]
+            if not candidates:
+                continue
+            peer = min(
+                candidates, key=lambda peer: (not peer.holdings.has_all(start, stop), _reliability(peer))
+            )
+            request = ProofRequest(
+                self.head.fork,
+                hash=HashRequest(2 * index, (stop - start).bit_length() - 1),
+                seek=SeekRequest(seek.byte_offset, seek.padding),
+            )
+            seek.asked = True
+            self._downloads.ask(peer, request, Priority.PLAYHEAD, _PROOF_BYTES, now, seek=seek)
+
+    def _root_span(self, seek: SeekWant) -> tuple[int, int] | None:
+        """The blocks below the root that holds the byte; None when it lies beyond the log we know."""
+        rest, start = seek.byte_offset, 0
+        for root in self.head.roots:
+            blocks = root.index - 2 * start + 1
+            size = root.size - seek.padding * blocks
+            if rest < size:
+                return start, start + blocks
+            rest -= size
+            start += blocks
+        return None
+
+    # Answers, failures, time
+
+    def applied(self, request: ProofRequest) -> None:
+        """The answer to a request has been applied, or has got lost."""
+        if self._upgrade is not None and self._upgrade.request is request:
+            self._upgrade = None
+        elif self._reorg is not None and self._reorg.request is request:
+            self._reorg = None
+
+    def give_up(self, flight: Flight) -> None:
+        """A request will not be answered."""
+        self._downloads.give_up(flight)
+        self.applied(flight.request)
+        if flight.seek is not None:
+            flight.seek.asked = False
+
+    def refused(self, flight: Flight) -> None:
+        """A peer does not answer a request, and would not if it were asked again."""
+        if flight.request.upgrade is not None:
+            flight.peer.refused_upgrade = (flight.peer.fork, flight.peer.length)
+        self.give_up(flight)
+
+    def _give_up_for_now(self, flight: Flight) -> None:
+        """An answer takes too long; it is welcome when it comes after all."""
+        flight.given_up = True
+        flight.peer.expect_late(flight)
+        self.give_up(flight)
+
+    def revive(self, peer: Peer, now: float) -> None:
+        """A peer that was given up answers again: wait for the rest of what it was asked for."""
+        for flight in [flight for flight in peer.late.values() if flight.given_up]:
+            del peer.late[flight.id]
+            block = flight.request.block
+            if (
+                block is not None
+                and flight.request.fork == self.head.fork
+                and block.index not in self._downloads.blocks
+                and not self._core.bitfield.has(block.index)
+                and self._wants.priority_of(block.index) is not None
+            ):
+                self._downloads.revive(flight, now)
+
+    def leave(self, peer: Peer) -> None:
+        """A peer is gone: what it was asked for goes to others."""
+        for flight in list(peer.flights.values()):
+            self.give_up(flight)
+        self._wants.forget(peer.number)
+
+    def handle_timer(self, now: float) -> None:
+        """Ask others for what takes too long, and leave silent peers alone."""
+        self.next_at = inf
+        for peer in list(self._peers.values()):
+            self._expire(peer, now)
+        for peer in list(self._peers.values()):
+            self._overtake(peer, now)
+        for peer in self._peers.values():
+            if self._wants and now < peer.resting_until < self.next_at:
+                self.next_at = peer.resting_until
+        if not self._downloads.in_flight:
+            self._downloads.shake_pen()
+        self.stir()
+
+    def _expire(self, peer: Peer, now: float) -> None:
+        flights = list(peer.flights.values())
+        if not flights:
+            return
+        if now - max(flights[0].sent_at, peer.last_answer_at) >= REQUEST_TIMEOUT:
+            peer.rest(now)
+        else:
+            flights = [flight for flight in flights if now - flight.sent_at >= REQUEST_LIFETIME]
+        for flight in flights:
+            self._give_up_for_now(flight)
+
+    def _overtake(self, peer: Peer, now: float) -> None:
+        for flight in list(peer.flights.values()):
+            age = now - flight.sent_at
+            if age < OVERTAKE_PLAYHEAD:
+                return
+            fetch = flight.fetch
+            if flight.request.upgrade is not None:
+                if flight is self._upgrade and age >= OVERTAKE_OTHERS:
+                    self._overtake_upgrade(flight, now)
+            elif fetch is not None and (flight.priority is Priority.PLAYHEAD or age >= OVERTAKE_OTHERS):
+                self._ask_again(fetch, now)
+
+    def _overtake_upgrade(self, flight: Flight, now: float) -> None:
+        if any(self._can_upgrade(peer, now) for peer in self._peers.values() if peer is not flight.peer):
+            flight.peer.rest(now)
+            self._give_up_for_now(flight)
+
+    def _ask_again(self, fetch: Fetch, now: float) -> None:
+        """Ask one more peer for a block."""
+        if len(fetch.flights) >= MAX_COPIES or self.head.length <= fetch.index:
+            return
+        asked = [flight.peer for flight in fetch.flights]
+        urgent = any(flight.priority is Priority.PLAYHEAD for flight in fetch.flights)
+        priority = Priority.PLAYHEAD if urgent else Priority.BACKGROUND
+        candidates = [
+            peer
+            for peer in self._peers.values()
+            if peer not in asked
+            and peer.fork == self.head.fork
+            and peer.length > fetch.index
+            and peer.usable(now)
+            and peer.holdings.has(fetch.index)
+            and peer.has_room(priority)
+            and (urgent or peer.dry)
+        ]
+        if candidates:
+            self._ask_block(min(candidates, key=_reliability), fetch.index, priority, now)
+
+
+def _reliability(peer: Peer) -> tuple[bool, float, int]:
+    """A key that sorts the peers we would rather ask to the front."""
+    return peer.troubled, peer.latency, peer.flight_bytes
