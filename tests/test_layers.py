@@ -49,10 +49,10 @@ _FROM_OUTSIDE: Final[dict[str, frozenset[str]]] = {
     "wire": frozenset({"nacl"}),  # the secret stream encrypts in place, below what crypto offers
     "replication": frozenset(),
     "drive": frozenset({"msgspec"}),
-    "feed": frozenset({"httpx", "feedparser", "lxml", "feedgen", "msgspec", "trio"}),
+    "feed": frozenset({"httpx", "httpcore", "feedparser", "lxml", "feedgen", "msgspec", "trio", "mutagen"}),
     "net": frozenset({"trio", "nacl"}),
-    "serve": frozenset({"trio", "starlette", "jinja2", "msgspec"}),
-    "node": frozenset({"trio", "starlette", "hypercorn", "httpx", "msgspec", "platformdirs"}),
+    "serve": frozenset({"trio", "starlette", "hypercorn", "h11", "jinja2", "msgspec", "segno"}),
+    "node": frozenset({"trio", "starlette", "httpx", "msgspec", "platformdirs"}),
     "cli": frozenset({"typer", "click", "rich", "trio", "msgspec"}),
 }
 
@@ -65,7 +65,7 @@ _IMPURE: Final = _FILES | _SOCKETS | {"ctypes", "multiprocessing", "random", "se
 
 _PURE_LOG: Final = {"authority", "bitfield", "flat_tree", "manifest", "merkle", "proof", "proof_parts"}
 _STORED_LOG: Final = {"log", "memory_storage", "sqlite_storage", "storage", "store"}
-_TRIO_FEED: Final = {"fetch", "mirror", "publish"}
+_TRIO_FEED: Final = {"address", "fetch", "mirror", "publish"}
 
 _MAX_LINES: Final = 600
 
