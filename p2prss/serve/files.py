@@ -16,6 +16,7 @@ from p2prss.serve.urls import enclosures, episode_stem, stored_name
 
 _ITEM_ID: Final = re.compile(r"[0-9a-f]{16}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]?")
+_EPISODE_NAME: Final = re.compile(r"([0-9a-f-]{1,40})\.[a-z0-9]{1,8}")
 _ASSET_NAME: Final = re.compile(r"([0-9a-f]{64})\.[a-z0-9]{1,8}")
 
 
@@ -24,10 +25,11 @@ async def find_episode(feed: ServedFeed, item_id: str, number: str, name: str) -
 
     The extension may be any: after a new capture of another type, URLs that apps remember still work.
     """
-    if not (_ITEM_ID.fullmatch(item_id) and _NUMBER.fullmatch(number)):
+    found = _EPISODE_NAME.fullmatch(name)
+    if not (found and _ITEM_ID.fullmatch(item_id) and _NUMBER.fullmatch(number)):
         return None
     item = await feed.archive.item(item_id)
-    if item is None or name.rpartition(".")[0] != episode_stem(item, int(number)):
+    if item is None or found[1] != episode_stem(item, int(number)):
         return None
     files = enclosures(item)
     return await _media(feed, files[int(number) - 1]) if int(number) <= len(files) else None

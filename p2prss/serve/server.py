@@ -16,8 +16,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, cast
 
+import h11
 import trio
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -86,7 +88,7 @@ async def serve_http(
                         partial(trio.serve_listeners, connections.serve, listeners, handler_nursery=answering)
                     )
                     task_status.started([one.getsockname()[:2] for one in sockets])
-                    await (shutdown or trio.Event()).wait()
+                    await (trio.Event() if shutdown is None else shutdown).wait()
                     accepting.cancel_scope.cancel()
                 await connections.end_idle()
                 all_of_it.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
@@ -111,7 +113,9 @@ class _Connections:
         guarded = _GuardedStream(stream)
         self._open.add(guarded)
         try:
-            await TCPServer(self._app, self._config, self._context, ConnectionState({}), cast(Any, guarded))
+            await _Http1Server(
+                self._app, self._config, self._context, ConnectionState({}), cast(Any, guarded)
+            )
         except Exception:  # whatever one client provokes is no reason to end the program
             logger.exception("a connection failed")
         finally:
@@ -129,6 +133,33 @@ class _Connections:
         finally:
             for one in tuple(self._open):
                 one.break_off()
+
+
+class _Http1Protocol(H11Protocol):
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Stay with HTTP/1.1: an offered upgrade may be ignored (RFC 9110 §7.8)."""
+
+
+class _Http1Server(TCPServer):
+    """A Hypercorn connection that speaks HTTP/1.1 only.
+
+    Over HTTP/2 an answer cannot be broken off: Hypercorn leaves the stream open, and the client waits.
+    """
+
+    async def _read_data(self) -> None:
+        made = self.protocol
+        made.protocol = _Http1Protocol(
+            made.app,
+            made.config,
+            made.context,
+            made.task_group,
+            made.state,
+            made.ssl,
+            made.client,
+            made.server,
+            made.send,
+        )
+        await super()._read_data()
 
 
 class _GuardedStream:
