@@ -46,6 +46,7 @@ RENDERING: Final = 1  # part of every ETag: to be raised when the same feed come
 _CACHING: Final = {"cache-control": f"max-age={MAX_AGE_SECONDS}", "vary": "Accept-Encoding"}
 _KNOWN_PAGE_STARTS: Final = 256  # feeds of which it is remembered where pages start
 _RENDER_THREADS: Final = 2
+_NOT_WANTED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 _PAGE_NUMBER: Final = re.compile(r"[1-9][0-9]{0,3}")
 _GZIP: Final = 16 + zlib.MAX_WBITS  # zlib's sign for a gzip header and trailer
 _GZIP_LEVEL: Final = 5
@@ -218,12 +219,15 @@ class FeedAnswers:
 
 
 def accepts_gzip(header: str | None) -> bool:
-    """Whether an Accept-Encoding asks for gzip; without the header plain bytes are the safe answer."""
+    """Whether an Accept-Encoding asks for gzip; without the header plain bytes are the safe answer.
+
+    Source: RFC 9110 §12.5.3; ``*`` stands for what is not named.
+    """
+    wanted = {}
     for part in (header or "").lower().split(","):
         coding, _, parameters = part.partition(";")
-        if coding.strip() in ("gzip", "x-gzip", "*"):
-            return not re.fullmatch(r"q=0(\.0*)?", parameters.strip())
-    return False
+        wanted[coding.strip()] = _NOT_WANTED.fullmatch(parameters.strip()) is None
+    return next((wanted[name] for name in ("gzip", "x-gzip", "*") if name in wanted), False)
 
 
 def _tag(feed: ServedFeed, window: Window, base_url: str) -> str:

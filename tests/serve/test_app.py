@@ -1,0 +1,196 @@
+"""The guard in front of everything, and the small answers."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from p2prss.errors import NoPeersError
+from p2prss.serve.app import create_app
+from p2prss.serve.hosts import is_allowed
+from p2prss.serve.library import ServeSettings
+from tests.fakes.memory_drive import MemoryFeed, Trouble
+from tests.serve.conftest import StartServer
+
+SETTINGS = ServeSettings(allowed_hosts=frozenset({"pods.example.org", "192.168.1.5", "fe80::1"}))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:80",
+        "localhost.",
+        "127.0.0.1:7737",
+        "127.8.9.1",
+        "[::1]",
+        "[::1]:7737",
+        "pods.example.org",
+        "Pods.Example.Org:443",
+        "192.168.1.5:80",
+        "[fe80::1]:80",
+    ],
+)
+def test_hosts_that_are_us(host: str) -> None:
+    assert is_allowed(host, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example:7737",
+        "localhost:99999",
+        "localhost:",
+        "localhost:80:80",
+        "user@localhost",
+        "localhost/",
+        "localhost evil.example",
+        "local\u0131host",
+        "::1",
+        "[::1",
+        "[127.0.0.1]x",
+        "[fe80::2]",
+        "0.0.0.0",
+        "192.168.1.6",
+        "2130706433",
+        "0x7f.1",
+        "a" * 300,
+        ".",
+        "-",
+    ],
+)
+def test_hosts_that_are_not(host: str) -> None:
+    assert not is_allowed(host, SETTINGS)
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/opml.xml", "/feeds/a-show/feed.xml", "/nothing"])
+async def test_a_foreign_host_sees_nothing(start_server: StartServer, path: str) -> None:
+    reply = await (await start_server(MemoryFeed())).request(path, Host="rebound.example")
+    assert reply.status == 421
+    assert b"A show" not in reply.body
+    assert "access-control-allow-origin" not in reply.headers
+
+
+async def test_without_a_host_the_address_itself_is_the_host(start_server: StartServer) -> None:
+    feed = MemoryFeed()
+    client = await start_server(feed)
+    reply = await client.send(b"GET /feeds/a-show/feed.xml HTTP/1.0\r\n\r\n")
+    assert reply.status == 200
+    assert f"http://127.0.0.1:{client.port}/feeds/{feed.key_text}/feed.xml" in reply.text
+
+
+async def test_a_public_url_wins_over_the_host(start_server: StartServer) -> None:
+    settings = ServeSettings(frozenset({"inner"}), public_url="https://pods.example.org/p2p/")
+    client = await start_server(MemoryFeed(), settings=settings)
+    reply = await client.request("/feeds/a-show/feed.xml", Host="inner")
+    assert 'href="https://pods.example.org/p2p/feeds/' in reply.text
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("path", ["/", "/feeds/a-show/feed.xml"])
+async def test_only_reading_is_allowed(start_server: StartServer, method: str, path: str) -> None:
+    reply = await (await start_server(MemoryFeed())).request(path, method, Content_Length="0")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert reply.headers["content-type"].startswith("text/plain")
+
+
+async def test_a_preflight_is_answered_where_others_may_read(start_server: StartServer) -> None:
+    feed = MemoryFeed()
+    client = await start_server(feed)
+    path = f"/feeds/{feed.key_text}/episodes/0123456789abcdef/1/x.mp3"
+    asked = {"Origin": "https://player.example", "Access_Control_Request_Headers": "range"}
+    reply = await client.request(path, "OPTIONS", **asked)
+    assert (reply.status, reply.headers["access-control-allow-origin"]) == (204, "*")
+    assert "Range" in reply.headers["access-control-allow-headers"]
+    for private in ("/", "/opml.xml", "/feeds/a-show/feed.xml"):
+        reply = await client.request(private, "OPTIONS", **asked)
+        assert (reply.status, reply.headers.get("access-control-allow-origin")) == (204, None)
+
+
+async def test_errors_are_plain_text_with_the_security_headers(start_server: StartServer) -> None:
+    reply = await (await start_server()).request("/<script>")
+    assert (reply.status, reply.text) == (404, "not found\n")
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["referrer-policy"] == "no-referrer"
+    assert reply.is_whole
+
+
+@pytest.mark.parametrize("feed", ["unknown", "y" * 52, "0" * 64, "%00", "a%20show", "é"])
+async def test_an_unknown_feed_is_404(start_server: StartServer, feed: str) -> None:
+    client = await start_server(MemoryFeed())
+    assert (await client.request(f"/feeds/{feed}/feed.xml".replace("é", "%C3%A9"))).status == 404
+
+
+async def test_health_and_readiness(start_server: StartServer) -> None:
+    client = await start_server()
+    assert (await client.request("/healthz")).text == "ok\n"
+    assert (await client.request("/readyz")).status == 200
+    client.library.ready = False
+    assert (await client.request("/readyz")).status == 503
+    assert (await client.request("/healthz")).status == 200
+
+
+# The page
+
+
+async def test_the_page_lists_shows_and_their_episodes(start_server: StartServer) -> None:
+    feed = MemoryFeed(title="Ü & <b>bold</b>", peers=3)
+    feed.add("g", feed.asset("enclosure", "https://example.org/1.mp3", b"x" * 1_500_000), title="<img src=x>")
+    feed.add("h", title='" onmouseover="alert(1)')
+    client = await start_server(feed)
+    reply = await client.request("/")
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert "Ü &amp; &lt;b&gt;bold&lt;/b&gt;" in reply.text
+    assert "<img src=x>" not in reply.text
+    assert '" onmouseover=' not in reply.text
+    assert f"http://127.0.0.1:{client.port}/feeds/{feed.key_text}/feed.xml" in reply.text
+    assert "3 peers" in reply.text
+    assert "1.5 MB" in reply.text
+    assert "<script" not in reply.text
+    path = "/" + reply.text.partition('<audio controls preload="none" src="')[2].partition('"')[0]
+    assert len((await client.request(path)).body) == 1_500_000
+
+
+async def test_the_page_allows_no_script_and_no_foreign_load(start_server: StartServer) -> None:
+    client = await start_server(MemoryFeed())
+    reply = await client.request("/")
+    policy = reply.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "script-src" not in policy
+    assert "unsafe" not in policy
+    assert "style=" not in reply.text
+    style = await client.request("/static/page.css")
+    assert style.headers["content-type"].startswith("text/css")
+    again = await client.request("/static/page.css", If_None_Match=style.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
+
+
+async def test_a_show_that_is_not_here_yet_is_listed_all_the_same(start_server: StartServer) -> None:
+    feed = MemoryFeed()
+    feed.drive.troubles["/p2prss.json"] = Trouble(error=NoPeersError("nobody"))
+    reply = await (await start_server(feed)).request("/")
+    assert reply.status == 200
+    assert "A show" in reply.text
+    assert "not here yet" in reply.text
+
+
+async def test_an_empty_library(start_server: StartServer) -> None:
+    assert "No shows yet" in (await (await start_server()).request("/")).text
+
+
+async def test_opml_lists_the_feed_urls(start_server: StartServer) -> None:
+    feed = MemoryFeed(title='Q & "A" <3')
+    client = await start_server(feed)
+    reply = await client.request("/opml.xml")
+    assert reply.headers["content-type"].startswith("text/x-opml")
+    (outline,) = ElementTree.fromstring(reply.text).findall("body/outline")
+    assert outline.get("text") == 'Q & "A" <3'
+    assert outline.get("xmlUrl") == f"http://127.0.0.1:{client.port}/feeds/{feed.key_text}/feed.xml"
+
+
+def test_the_application_can_be_made_without_a_loop() -> None:
+    assert callable(create_app(None))
