@@ -30,9 +30,12 @@ class SeekResult:
 
 
 def seek(head: Head, node: NodeLookup, byte_offset: int, padding: int = 0) -> SeekResult | None:
-    """Find a byte; None when it is negative or beyond the end."""
-    if byte_offset < 0:
-        return None
+    """Find a byte; None when it is negative or beyond the end.
+
+    Byte 0 is in block 0 even if that is empty; elsewhere empty blocks are passed over, as in the reference.
+    """
+    if byte_offset <= 0:
+        return SeekResult(0, min(1, head.length), 0) if byte_offset == 0 else None
     for root in head.roots:
         size = unpadded_size(root, padding)
         if byte_offset < size:

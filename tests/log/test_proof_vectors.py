@@ -1,22 +1,18 @@
 """Every recorded exchange with the reference: our answers are its bytes, our checks decide as it does."""
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
-
-import json
 
 import pytest
 
 from p2prss.codec.compact import Reader as BytesReader
-from p2prss.codec.compact import Writer as BytesWriter
 from p2prss.crypto.keys import CoreKey, KeyPair
 from p2prss.errors import RemoteProtocolError
 from p2prss.log import flat_tree
 from p2prss.log.authority import Authority
 from p2prss.log.manifest import Manifest
-from p2prss.log.merkle import Head
-from p2prss.log.proof_parts import Proof, ProofRequest
+from p2prss.log.proof_parts import ProofRequest
 from p2prss.wire.messages import Data, Request
 from tests.fakes.memory_log import Reader, Writer
 
