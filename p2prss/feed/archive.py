@@ -1,6 +1,6 @@
 """Reading feed format 1 from a drive that a stranger may have written.
 
-Sizes are checked before bytes are asked for, JSON is decoded into types with limits, and an item
+Reads stop at named limits, JSON is decoded into types with limits, and an item
 that breaks the rules is left out and counted, so that one bad entry does not hide the rest.
 """
 
@@ -23,21 +23,23 @@ MAX_INFO_BYTES: Final = 256 * KIB  # of /p2prss.json; ours are below 5 KiB
 _ITEM_PATH: Final = re.compile(r"/items/\d{8}T\d{6}Z-([0-9a-f]{16})\.xml")
 
 
-class Entry(Protocol):
+class Listed(Protocol):
     """What an archive needs of a drive entry."""
 
     @property
     def path(self) -> str: ...
 
     @property
-    def byte_length(self) -> int:
-        """Size of the file in bytes, as the entry claims it."""
-        ...
-
-    @property
     def metadata(self) -> Any:
         """JSON as Python values."""
         ...
+
+
+class Entry(Listed, Protocol):
+    """An entry that also tells the size of its file in bytes, as its writer claims it."""
+
+    @property
+    def byte_length(self) -> int: ...
 
 
 class ReadableDrive(Protocol):
@@ -48,11 +50,11 @@ class ReadableDrive(Protocol):
         """Changes whenever an entry does."""
         ...
 
-    async def entry(self, path: str) -> Entry | None: ...
+    def list(self, folder: str = "/", *, reverse: bool = False) -> AsyncIterator[Listed]: ...
 
-    def list(self, folder: str = "/", *, reverse: bool = False) -> AsyncIterator[Entry]: ...
-
-    async def get(self, path: str) -> bytes | None: ...
+    async def get(self, path: str, *, max_bytes: int) -> bytes | None:
+        """A whole file, or None; an error of the drive when it has more than ``max_bytes``."""
+        ...
 
 
 class FeedArchive:
@@ -124,14 +126,9 @@ class FeedArchive:
         return await self._read(item.path, MAX_ITEM_BYTES)
 
     async def _read(self, path: str, limit: int) -> bytes:
-        entry = await self._drive.entry(path)
-        if entry is None:
+        data = await self._drive.get(path, max_bytes=limit)
+        if data is None:
             raise FeedFormatError(f"this drive is no podcast feed: it has no {path}")
-        if entry.byte_length > limit:
-            raise FeedFormatError(f"{path} of this feed is larger than {limit} bytes")
-        data = await self._drive.get(path)
-        if data is None or len(data) > limit:
-            raise FeedFormatError(f"{path} of this feed is not what its entry says")
         return data
 
 
