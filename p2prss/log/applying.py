@@ -103,6 +103,8 @@ class Applying:
                     f"{changeset.head.length} blocks are more than we can store", reason="too-long"
                 )
         except ProofError as error:
+            if error.unconnected and self._was_overtaken(proof):
+                return STALE
             return Applied(Outcome.UNCONNECTED if error.unconnected else Outcome.REJECTED, error)
         except RemoteProtocolError as error:
             return Applied(Outcome.REJECTED, ProofError(str(error), reason=error.reason))
@@ -117,6 +119,14 @@ class Applying:
         if proof.manifest is not None and self.authority.manifest is None:
             return False
         return proof.block is None or self.has(proof.block.index)
+
+    def _was_overtaken(self, proof: Proof) -> bool:
+        """Whether it grows a length we have left: what ties it to ours now, no later answer will bring."""
+        return (
+            proof.upgrade is not None
+            and proof.fork == self.head.fork
+            and proof.upgrade.start < self.head.length
+        )
 
     def _merge(self, changeset: Changeset) -> Applied:
         head = changeset.head

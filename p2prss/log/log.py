@@ -39,6 +39,8 @@ from p2prss.units import MIB
 MAX_BLOCK_BYTES: Final = 15 * MIB
 """Source: hypercore lib/core.js; the reference appends no larger block."""
 
+NOT_OURS: Final = "this log is not ours to write"
+
 
 class Log:
     """One log; a ``Store`` makes the only instance for its key.
@@ -155,6 +157,8 @@ class Log:
         Raises: LocalProtocolError when the log is not ours, is shorter, or starts with a longer prologue.
         """
         with self._lock:
+            if self.key_pair is None:
+                raise LocalProtocolError(NOT_OURS)
             old = self._head
             fork = old.fork + 1 if fork is None else fork
             prologue = self._authority.prologue
@@ -192,7 +196,7 @@ class Log:
 
     def _sign(self, head: Head) -> Head:
         if self.key_pair is None:
-            raise LocalProtocolError("this log is not ours to write")
+            raise LocalProtocolError(NOT_OURS)
         return replace(head, signature=self._authority.sign(head, self.key_pair))
 
     # -- reading ---------------------------------------------------------------------------------------------
