@@ -125,6 +125,8 @@ def main() -> None:
             checkout.make()
     except SetupError as error:
         fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted; run this again to go on")
     except OSError as error:
         fail(f"the environment cannot be made: {error}")
     finally:

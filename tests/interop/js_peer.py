@@ -160,6 +160,7 @@ class JsPeer:
         self._last_id = 0
         self._waiting: dict[int, trio.MemorySendChannel[dict[str, Any]]] = {}
         self._ready = trio.Event()
+        self._gone = False
         self.events: list[dict[str, Any]] = []
         self.primary_key = ""
 
@@ -183,6 +184,8 @@ class JsPeer:
                 nursery.start_soon(peer._read)
                 with trio.fail_after(_START_SECONDS):
                     await peer._ready.wait()
+                if peer._gone:
+                    raise JsPeerError("exit", f"{' '.join(command)} ended at once; its stderr says why")
                 yield peer
                 nursery.cancel_scope.cancel()
         finally:
@@ -191,8 +194,7 @@ class JsPeer:
     async def call(self, command: str, **members: Any) -> Any:
         """Send one command and wait for its answer.
 
-        Raises: JsPeerError when the program answers with an error; trio.BrokenResourceError or
-        trio.EndOfChannel when it is gone.
+        Raises: JsPeerError when the program answers with an error, or is gone (code ``exit``).
         """
         self._last_id += 1
         command_id = self._last_id
@@ -202,7 +204,11 @@ class JsPeer:
         try:
             async with self._sending:
                 await self._stdin.send_all(line.encode())
+            if self._gone:
+                raise trio.EndOfChannel
             reply = await answer.receive()
+        except (trio.BrokenResourceError, trio.EndOfChannel):
+            raise JsPeerError("exit", f"the program ended before it answered {command}") from None
         finally:
             self._waiting.pop(command_id, None)
             answers.close()
@@ -381,9 +387,21 @@ class JsPeer:
         """Run a private HyperDHT of ``size`` nodes; returns the port of its bootstrap node."""
         return int((await self.call("testnet", size=size))["port"])
 
-    async def join(self, key: str, bootstrap: int, *, server: bool = True, client: bool = True) -> str:
-        """Announce and look up a core's or drive's topic; returns our public key in the swarm."""
-        answer = await self.call("join", key=key, bootstrap=bootstrap, server=server, client=client)
+    async def join(
+        self,
+        key: str,
+        bootstrap: int,
+        *,
+        server: bool = True,
+        client: bool = True,
+        firewalled: bool = False,
+    ) -> str:
+        """Announce and look up a core's or drive's topic; returns the peer's public key in the swarm.
+
+        ``firewalled`` leaves the node as it is by default on loopback: it has to punch holes.
+        """
+        roles = {"server": server, "client": client, "firewalled": firewalled}
+        answer = await self.call("join", key=key, bootstrap=bootstrap, **roles)
         return str(answer["publicKey"])
 
     async def stats(self) -> dict[str, int]:
@@ -414,7 +432,8 @@ class JsPeer:
             pending = bytearray(rest)
             for line in lines:
                 self._take(json.loads(line))
-        # The program is gone: whoever waits for an answer hears of it.
+        self._gone = True  # whoever waits for it hears so
+        self._ready.set()
         for answers in self._waiting.values():
             answers.close()
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -96,6 +98,81 @@ async def test_a_compat_core_is_named_by_its_public_key(js_peer: StartJsPeer) ->
         await reader.connect(await writer.listen())
         assert await reader.get(info.key, 1) == b"style"
         assert (await reader.core_info(info.key)).compat
+
+
+async def test_a_core_may_have_a_manifest_of_its_own(js_peer: StartJsPeer) -> None:
+    with trio.fail_after(_PATIENCE):
+        peer = await js_peer()
+        plain = await peer.open_core(seed=b"\x08" * 32)
+        assert plain.public_key is not None
+        manifest = {"version": 1, "signers": [{"publicKey": plain.public_key, "namespace": "09" * 32}]}
+        other = await peer.open_core(seed=b"\x08" * 32, manifest=manifest)
+        assert other.writable
+        assert not other.compat
+        assert other.key not in (plain.key, plain.public_key)
+        assert (await peer.append(other.key, [b"signed"])).length == 1
+
+
+async def test_a_folder_becomes_a_drive_with_block_maps(js_peer: StartJsPeer, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/big.bin").write_bytes(_BIG)
+    with trio.fail_after(_PATIENCE):
+        peer = await js_peer()
+        drive = (await peer.open_drive()).key
+        assert (await peer.mirror_from(drive, folder, dedup=True)).add == 1
+        entry = await peer.entry(drive, "/sub/big.bin")
+        assert entry is not None
+        assert entry.blob is not None
+        assert entry.blob.block_map
+        assert (await peer.read(drive, "/sub/big.bin", data=True)).data == _BIG
+        await peer.put(drive, "/copy.bin", folder / "sub/big.bin")
+        copied = await peer.entry(drive, "/copy.bin")
+        assert copied is not None
+        assert copied.blob is not None
+        assert (copied.blob.byte_length, copied.blob.block_length) == (len(_BIG), 5)
+
+
+async def test_a_change_is_noticed_after_a_new_connection(js_peer: StartJsPeer) -> None:
+    with trio.fail_after(_PATIENCE):
+        writer, reader = await js_peer("writer"), await js_peer("reader")
+        drive = (await writer.open_drive(name="show")).key
+        await writer.put(drive, "/a", b"a")
+        await reader.open_drive(key=drive)
+        port = await writer.listen()
+        await reader.connect(port)
+        await reader.update_drive(drive)
+        await reader.disconnect()
+        await writer.put(drive, "/b", b"b")
+
+        seen: list[int] = []
+
+        async def watch() -> None:
+            seen.append(await reader.watch_once(drive))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await reader.connect(port)
+        assert seen == [(await writer.drive_info(drive)).version]
+        kinds = [event["event"] for event in reader.events]
+        assert kinds == ["ready", "connection", "disconnected", "connection"]
+
+
+async def test_a_peer_that_dies_is_an_error_for_whoever_waits(js_peer: StartJsPeer) -> None:
+    with trio.fail_after(_PATIENCE):
+        peer = await js_peer()
+        core = await peer.open_core(key="ab" * 32)
+
+        async def kill() -> None:
+            await peer.stats()
+            os.kill(peer.pid, signal.SIGKILL)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kill)
+            with pytest.raises(JsPeerError, match="ended before it answered get"):
+                await peer.get(core.key, 0)
+        with pytest.raises(JsPeerError, match="ended before it answered stats"):
+            await peer.stats()
 
 
 async def test_keys_are_those_of_the_vectors(js_peer: StartJsPeer) -> None:
