@@ -15,10 +15,11 @@ Source: hypercore 11.37.1 lib/messages.js; spec/05-replication.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import ClassVar, Final, Self
 
 from p2prss.codec.compact import Buffer, Reader, Writer
 from p2prss.errors import DecodeError
+from p2prss.log.manifest import Manifest
 from p2prss.log.proof_parts import (
     BlockProof,
     BlockRequest,
@@ -33,9 +34,6 @@ from p2prss.log.proof_parts import (
     UpgradeRequest,
 )
 from p2prss.units import KIB, MAX_SAFE_INTEGER
-
-if TYPE_CHECKING:
-    from p2prss.log.manifest import Manifest
 
 HASH_SIZE: Final = 32  # bytes
 CAPABILITY_SIZE: Final = 32  # bytes
@@ -251,7 +249,7 @@ class Data(Message):
             hash=HashProof(src.uint(), _decode_nodes(src)) if flags & _HASH else None,
             seek=SeekProof(src.uint(), _decode_nodes(src)) if flags & _SEEK else None,
             upgrade=_decode_upgrade(src) if flags & _UPGRADE else None,
-            manifest=_decode_manifest(src) if flags & _MANIFEST else None,
+            manifest=Manifest.decode(src) if flags & _MANIFEST else None,
         )
         return cls(request_id, proof)
 
@@ -503,9 +501,3 @@ def _decode_upgrade(src: Reader) -> UpgradeProof:
         additional=_decode_nodes(src),
         signature=bytes(src.buffer(MAX_SIGNATURE_BYTES)),
     )
-
-
-def _decode_manifest(src: Reader) -> "Manifest":
-    from p2prss.log.manifest import Manifest  # not needed before the first manifest comes
-
-    return Manifest.decode(src)
