@@ -29,7 +29,7 @@ def test_a_private_log_of_the_reference(case: dict[str, Any]) -> None:
         cipher = BlockCipher(encryption_key)
     else:
         cipher = BlockCipher.for_core(key, encryption_key, compat=case["name"] == "compat core")
-    batch = TreeBatch(Head.empty())
+    batch = TreeBatch(Head.empty(fork=case["blocks"][-1]["fork"]))
     for block, text in zip(case["blocks"], VECTORS["plaintexts"], strict=True):
         plain, stored = bytes.fromhex(text), bytes.fromhex(block["stored"])
         assert cipher.encrypt(block["index"], block["fork"], plain) == stored
