@@ -1,0 +1,246 @@
+"""A log whose missing blocks come from peers: what a drive stands on.
+
+Reading a block that is held costs a disk read; one that is not is asked of the peers, in front of
+everything that is merely wanted in the background. Satisfies ``drive.core.Core`` by its shape.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+import trio
+
+from p2prss.codec.compact import Buffer
+from p2prss.crypto.keys import CoreKey
+from p2prss.errors import BlockUnavailableError, CorruptLogError, NoPeersError, P2prssError
+from p2prss.log.log import Log
+from p2prss.log.manifest import Manifest
+from p2prss.net.session import Session
+from p2prss.replication.wants import Priority, Want
+
+PLAYHEAD_BLOCKS: Final = 4  # blocks in front of a reader that are asked for before all others
+READ_AHEAD_BLOCKS: Final = 128  # blocks behind those: 8 MiB at 64 KiB
+REFILL_BLOCKS: Final = 32  # blocks a reader moves on before its read-ahead is moved along
+RUN_BLOCKS: Final = 16  # held blocks read from the disk in one turn: 1 MiB at 64 KiB
+
+
+class PeerCore:
+    """One log, and the peers that may have what is missing of it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.log: Log = session.log
+        self.write_lock = trio.Lock()
+        self._tip: Want | None = None
+
+    @property
+    def key(self) -> CoreKey:
+        """What names the log."""
+        return self.log.key
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Who may sign; None for a compat core and while unknown."""
+        return self.log.manifest
+
+    @property
+    def length(self) -> int:
+        """Blocks in the newest head we know."""
+        return self.log.length
+
+    @property
+    def byte_length(self) -> int:
+        """Bytes in the newest head we know, by its tree."""
+        return self.log.byte_length
+
+    @property
+    def fork(self) -> int:
+        """Grows by each truncation."""
+        return self.log.fork
+
+    @property
+    def writable(self) -> bool:
+        """Whether we hold the key that signs."""
+        return self.log.writable
+
+    def has(self, index: int) -> bool:
+        """Whether the block is held here."""
+        return self.log.has(index)
+
+    def held(self, start: int, stop: int) -> int:
+        """How many of these blocks are held here."""
+        return self.log.bitfield.count(start, stop)
+
+    @property
+    def held_total(self) -> int:
+        """How many blocks are held here of all."""
+        return self.held(0, self.length)
+
+    def follow_tip(self) -> None:
+        """Fetch every block there is and will be, behind all that somebody waits for."""
+        if self._tip is None:
+            self._tip = self.session.replicator.want(0, None, Priority.BACKGROUND)
+            self.session.drain()
+
+    def byte_offset(self, index: int) -> int | None:
+        """Bytes in front of a block by the tree, if the nodes for it are held here."""
+        return self.log.byte_offset(index)
+
+    async def get(self, index: int) -> bytes:
+        """One block, from here or else from a peer.
+
+        Raises: NoPeersError, BlockUnavailableError, StorageError.
+        """
+        if not self.log.has(index):
+            await self._wait_held(index, index + 1)
+        return (await self._read_held(index, index + 1))[0]
+
+    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """Blocks in order, the next one first; leaving the generator cancels what it asked for."""
+        replicator, bitfield = self.session.replicator, self.log.bitfield
+        index, moved = start, start - REFILL_BLOCKS
+        ahead: Want | None = None
+        try:
+            while index < stop:
+                if index >= moved + REFILL_BLOCKS:
+                    moved, older, ahead = index, ahead, None
+                    if bitfield.first_unset(index) < min(stop, index + READ_AHEAD_BLOCKS):
+                        ahead = replicator.want(
+                            index, min(stop, index + READ_AHEAD_BLOCKS), Priority.READ_AHEAD
+                        )
+                    if older is not None:
+                        replicator.cancel(older)
+                    self.session.drain()
+                run = min(stop, index + RUN_BLOCKS, bitfield.first_unset(index))
+                if run == index:
+                    await self._wait_held(index, min(stop, index + PLAYHEAD_BLOCKS))
+                    continue
+                for block in await self._read_held(index, run):
+                    yield block
+                    index += 1
+        finally:
+            if ahead is not None:
+                replicator.cancel(ahead)
+                self.session.drain()
+
+    async def download(self, start: int, stop: int) -> None:
+        """Wait until all these blocks are held, however long it takes.
+
+        Raises: StorageError when they cannot be stored.
+        """
+        bitfield = self.log.bitfield
+        if bitfield.first_unset(start) >= stop:
+            return
+        want = self.session.replicator.want(start, stop, Priority.BACKGROUND)
+        try:
+            self.session.drain()
+            while bitfield.first_unset(start) < stop:
+                self._check_failure()
+                await self.session.changed.wait()
+        finally:
+            self.session.replicator.cancel(want)
+            self.session.drain()
+
+    async def append(self, blocks: Sequence[Buffer]) -> int:
+        """Add blocks under one signed head, durable on return; the caller holds ``write_lock``.
+
+        Returns: the index of the first one.
+        """
+        head = await trio.to_thread.run_sync(self.log.append, blocks)
+        self.session.log_changed()
+        return head.length - len(blocks)
+
+    async def clear(self, start: int, stop: int) -> None:
+        """Forget what is held of these blocks."""
+        await trio.to_thread.run_sync(self.log.clear, start, stop)
+        self.session.log_changed()
+
+    async def seek(self, byte_offset: int) -> tuple[int, int]:
+        """The block that holds this byte by the tree, and the byte's place in the block."""
+        deadline = trio.current_time() + self.session.patience
+        while trio.current_time() <= deadline:
+            result = await trio.to_thread.run_sync(self.log.seek, byte_offset)
+            if result is None:
+                break
+            if result.found:
+                return result.start, result.offset
+            changed = self.session.changed
+            want = self.session.replicator.want_seek(byte_offset, span=(result.start, result.stop))
+            try:
+                self.session.drain()
+                with trio.move_on_at(deadline):
+                    await changed.wait()
+            finally:
+                self.session.replicator.cancel(want)
+        raise self._unavailable(f"byte {byte_offset}")
+
+    async def update(self) -> bool:
+        """Hear what the peers have, for a bounded time. Returns: whether there is a newer head now."""
+        length, fork = self.length, self.fork
+        with trio.move_on_after(self.session.patience):
+            while (self.length, self.fork) == (length, fork) and self.may_grow:
+                await self.session.changed.wait()
+        return (self.length, self.fork) != (length, fork)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether a longer log may come: a peer has one, or it is not known yet what peers have."""
+        session = self.session
+        return not session.peers or session.offers > 0 or session.replicator.may_grow
+
+    async def wait_changed(self, length: int, fork: int) -> None:
+        """Wait until ``length`` and ``fork`` are no longer both these."""
+        while (self.length, self.fork) == (length, fork):
+            self._check_failure()
+            await self.session.changed.wait()
+
+    async def wait_length(self, length: int) -> None:
+        """Wait until the log is known to have at least so many blocks."""
+        while self.length < length:
+            self._check_failure()
+            await self.session.changed.wait()
+
+    async def wait_whole(self) -> None:
+        """Wait until every block is held and no peer is known to have more."""
+        while not self.length or self.held_total < self.length or self.session.replicator.may_grow:
+            self._check_failure()
+            await self.session.changed.wait()
+
+    async def _read_held(self, start: int, stop: int) -> list[bytes]:
+        """Read held blocks; one that went bad on the disk is forgotten and fetched again."""
+        while True:
+            try:
+                return await trio.to_thread.run_sync(self.log.get_range, start, stop)
+            except CorruptLogError:
+                for index in range(start, stop):
+                    await trio.to_thread.run_sync(self.log.drop_corrupt, index)
+                self.session.log_changed()
+                if not self.session.peers:
+                    raise
+            while (index := self.log.bitfield.first_unset(start)) < stop:
+                await self._wait_held(index, stop)
+
+    async def _wait_held(self, index: int, stop: int) -> None:
+        """Have block ``index`` before anything else, and those up to ``stop`` right behind it."""
+        want = self.session.replicator.want(index, stop, Priority.PLAYHEAD)
+        try:
+            self.session.drain()
+            with trio.move_on_after(self.session.patience):
+                while not self.log.has(index):
+                    self._check_failure()
+                    await self.session.changed.wait()
+        finally:
+            self.session.replicator.cancel(want)
+            self.session.drain()
+        if not self.log.has(index):
+            raise self._unavailable(f"block {index}")
+
+    def _check_failure(self) -> None:
+        if self.session.failure is not None:
+            raise self.session.failure
+
+    def _unavailable(self, what: str) -> P2prssError:
+        if not self.session.peers:
+            return NoPeersError("no peer is connected that has this feed")
+        return BlockUnavailableError(
+            f"{what} did not come from any of {self.session.peers} peers in {self.session.patience:.0f} s"
+        )
