@@ -187,23 +187,32 @@ class DriveReader:
 
 
 class Drive(DriveReader):
-    """The newest version, and writing."""
+    """The newest version, and writing.
 
-    def __init__(self, db: Core, open_core: OpenCore) -> None:
-        bee = Bee(db, header=Header())
+    ``rewrite_stale``: deletes rewrite a little more than those of the reference, so that readers in
+    JavaScript do not find what is gone; see ``TreeEditor``.
+    """
+
+    def __init__(self, db: Core, open_core: OpenCore, *, rewrite_stale: bool = False) -> None:
+        bee = Bee(db, header=Header(), rewrite_stale=rewrite_stale)
         super().__init__(bee, _ContentOpener(bee, open_core))
         self._live = bee
 
     @classmethod
-    async def open(cls, db: Core, open_core: OpenCore) -> Self:
+    async def open(cls, db: Core, open_core: OpenCore, *, rewrite_stale: bool = False) -> Self:
         """The drive on this db core. The blobs core is opened too, unless nothing is known of it yet.
 
         Raises: DriveError when the log is no drive.
         """
-        drive = cls(db, open_core)
+        drive = cls(db, open_core, rewrite_stale=rewrite_stale)
         if db.writable or db.length > 0:
             await drive.blobs()
         return drive
+
+    @property
+    def writable(self) -> bool:
+        """Whether it is ours."""
+        return self.db.writable
 
     def checkout(self, version: int) -> DriveReader:
         """The drive as it was at a version; only versions that ended an append can be read."""

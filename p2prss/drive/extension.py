@@ -79,8 +79,10 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class Iterate:
-    """Somebody lists a range: ``08`` version | ``12`` gte | ``1a`` gt | ``22`` lte | ``2a`` lt | ``30`` limit (0:
-    none) | ``38`` reverse | ``42`` checkpoint, packed triples (block, node, position in it).
+    """Somebody lists a range.
+
+    Wire: ``08`` version | ``12`` gte | ``1a`` gt | ``22`` lte | ``2a`` lt | ``30`` limit (0: none) |
+    ``38`` reverse | ``42`` checkpoint, packed triples (block, node, position in it).
     """
 
     version: int

@@ -94,7 +94,7 @@ async def test_history_and_diff(name: str) -> None:
     bee = open_bee(case)
     history = []
     async for change in bee.history():
-        key, value, seq = row(change.entry) or ()
+        key, value, seq = row(change.entry) or [None] * 3
         history.append(["del" if change.deleted else "put", seq, key, value])
     assert history == case["history"]
     diff = [[row(left), row(right)] async for left, right in bee.diff(case["diff_against"])]

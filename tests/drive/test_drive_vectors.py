@@ -36,7 +36,7 @@ def block_bytes(block: str | dict[str, Any]) -> bytes:
     if isinstance(block, str):
         return bytes.fromhex(block)
     piece = bytes.fromhex(block["repeat"])
-    content = (piece * (block["length"] // len(piece) + 1))[: block["length"]]
+    content: bytes = (piece * (block["length"] // len(piece) + 1))[: block["length"]]
     assert sha256(content).hexdigest() == block["sha256"]
     return content
 
