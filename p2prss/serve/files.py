@@ -8,6 +8,7 @@ import re
 from functools import partial
 from typing import Final
 
+from p2prss.errors import UsageError
 from p2prss.feed.model import Asset
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed
@@ -57,9 +58,13 @@ async def _media(feed: ServedFeed, asset: Asset) -> Media | None:
     The drive's own entry says how many bytes there are: the record beside it may say anything.
     """
     stored = stored_name(asset)
-    entry = await feed.drive.entry(asset.path) if stored and asset.path else None
-    if stored is None or entry is None:
+    if stored is None or asset.path is None:
+        return None
+    try:
+        byte_length = await feed.drive.size(asset.path)
+    except UsageError:
         return None
     sha256, extension = stored
-    read = partial(feed.drive.read, entry.path)
-    return Media(sha256, entry.byte_length, delivery(asset.mime_type, extension), read)
+    return Media(
+        sha256, byte_length, delivery(asset.mime_type, extension), partial(feed.drive.read, asset.path)
+    )

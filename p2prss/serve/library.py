@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from p2prss.crypto.keys import CoreKey
-
-if TYPE_CHECKING:  # their libraries load slowly, and only a running server needs them
+if TYPE_CHECKING:  # they load slowly, and only a running server needs them
+    from p2prss.crypto.keys import CoreKey
     from p2prss.drive.core import BlockStream
-    from p2prss.feed.archive import Entry, FeedArchive
+    from p2prss.feed.archive import FeedArchive
 
 
 class ServedDrive(Protocol):
     """What is asked of a drive: files that need not be here yet."""
 
-    async def entry(self, path: str) -> "Entry | None":
-        """The file at ``path``, or None."""
+    async def size(self, path: str, /) -> int:
+        """The bytes of the file at ``path``. Raises: UsageError when there is none."""
 
     def read(self, path: str, start: int, stop: int, /) -> "BlockStream":
         """Bytes ``start`` up to ``stop`` of the file at ``path``, verified, in order, in chunks.
@@ -33,7 +32,7 @@ class ServedFeed(Protocol):
     """One feed of this home."""
 
     @property
-    def key(self) -> CoreKey:
+    def key(self) -> "CoreKey":
         """Its key; it stands in every URL of the feed."""
 
     @property

@@ -9,14 +9,14 @@ Source: RFC 9110 §13-15; podcast-app behaviour in spec/08-feeds, "Serving".
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2prss.drive.core import BlockStream
 from p2prss.drive.errors import DriveError
@@ -111,11 +111,15 @@ class MediaResponse:
             await send(start)
             await send({"type": "http.response.body", "body": b""})
             return
+        ending: ASGIApp | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
             whole = ByteRange(0, media.byte_length, media.byte_length)
-            await _stream(media, part or whole, start, scope, receive, send)
+            ending = await _stream(media, part or whole, start, send)
             nursery.cancel_scope.cancel()
+        # Only here: the server says "disconnect" while it ends an answer, which must not be cancelled.
+        if ending is not None:
+            await ending(scope, receive, send)
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
@@ -124,38 +128,42 @@ async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> No
     scope.cancel()
 
 
-async def _stream(
-    media: Media, part: ByteRange, start: Message, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _stream(media: Media, part: ByteRange, start: Message, send: Send) -> ASGIApp | None:
     """Send ``start`` and the bytes of ``part``.
 
-    When the bytes end too early it returns without the last body message: the server then closes the
-    connection, and the length that was promised shows the client that something is missing.
+    Returns: what ends the answer, or is the whole of it; None when the bytes ended too early. Without
+        an end the server closes the connection, and the promised length shows that something is missing.
     """
     async with aclosing(_Chunks(media.read(part.start, part.stop), part.byte_length)) as chunks:
         try:
             chunk = await chunks.next(FIRST_CHUNK_SECONDS)
         except NOT_NOW as error:
-            logger.info("cannot serve %s now: %s", media.sha256[:16], error or "no answer in time")
-            await unavailable("nobody who has this file answers; try again later")(scope, receive, send)
-            return
+            logger.info("cannot serve %s now: %s", media.sha256[:16], str(error) or "no answer in time")
+            return unavailable("nobody who has this file answers; try again later")
         except P2prssError as error:
             logger.warning("cannot serve %s: %s", media.sha256[:16], error)
-            await plain(500, "this file cannot be read", **CORS_HEADERS)(scope, receive, send)
-            return
+            return plain(500, "this file cannot be read", **CORS_HEADERS)
         await send(start)
         while True:
-            for offset in range(0, len(chunk), MAX_CHUNK_BYTES):
-                piece = chunk if len(chunk) <= MAX_CHUNK_BYTES else chunk[offset : offset + MAX_CHUNK_BYTES]
+            for piece in _pieces(chunk):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             if chunks.missing_bytes == 0:
-                break
+                return _end
             try:
                 chunk = await chunks.next(NEXT_CHUNK_SECONDS)
             except (P2prssError, trio.TooSlowError) as error:
-                logger.warning("broke off %s: %s", media.sha256[:16], error or "no answer in time")
-                return
+                logger.warning("broke off %s: %s", media.sha256[:16], str(error) or "no answer in time")
+                return None
+
+
+async def _end(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces(chunk: bytes) -> Sequence[bytes]:
+    if len(chunk) <= MAX_CHUNK_BYTES:
+        return (chunk,)
+    return [chunk[offset : offset + MAX_CHUNK_BYTES] for offset in range(0, len(chunk), MAX_CHUNK_BYTES)]
 
 
 class _Chunks:

@@ -40,6 +40,9 @@ CACHE_BYTES: Final = 32 * MIB  # gzipped renderings kept, of all feeds together
 READ_AHEAD_ITEMS: Final = 16  # items fetched at the same time: they may still be at a peer
 MAX_AGE_SECONDS: Final = 60  # an app that asks more often gets its own copy
 
+RENDER_SECONDS: Final = 8.0  # to get and render a feed; below the limit of every answer
+RENEW_SECONDS: Final = 2.0  # the same where an earlier rendering can stand in
+
 CONTENT_TYPE: Final = "application/rss+xml; charset=utf-8"
 RENDERING: Final = 1  # part of every ETag: to be raised when the same feed comes out differently
 
@@ -148,7 +151,8 @@ class FeedAnswers:
             kept = self._kept.get(place)
             if kept is None or kept.tag != tag:
                 try:
-                    fresh = await self._render(feed, window, base_url, tag)
+                    with trio.fail_after(RENDER_SECONDS if kept is None else RENEW_SECONDS):
+                        fresh = await self._render(feed, window, base_url, tag)
                 except NOT_NOW:
                     if kept is None:
                         raise

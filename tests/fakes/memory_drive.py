@@ -11,7 +11,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.errors import P2prssError
+from p2prss.errors import P2prssError, UsageError
 from p2prss.feed.archive import FeedArchive
 from p2prss.feed.model import item_path
 from p2prss.feed.parse import ITEMS_MARK
@@ -61,6 +61,12 @@ class MemoryDrive:
         if path not in self.files:
             return None
         return MemoryEntry(path, len(self.files[path]), self.metadata.get(path))
+
+    async def size(self, path: str, /) -> int:
+        await trio.lowlevel.checkpoint()
+        if path not in self.files:
+            raise UsageError(f"no file at {path!r}")
+        return len(self.files[path])
 
     async def list(self, folder: str = "/", *, reverse: bool = False) -> AsyncIterator[MemoryEntry]:
         for path in sorted(self.files, reverse=reverse):

@@ -45,7 +45,11 @@ class Client:
         """Any bytes, and the first answer to them."""
         async with await self.connect() as stream:
             await stream.send_all(raw)
-            return await read_reply(stream, has_body=has_body)
+            reply = await read_reply(stream, has_body=has_body)
+            if reply.headers.get("connection") == "close":
+                with trio.fail_after(2):
+                    assert await stream.receive_some(1) == b"", "more than was promised"
+            return reply
 
     async def request(self, path: str, method: str = "GET", **headers: str) -> Reply:
         """A request; ``_`` in a header's name stands for ``-``."""

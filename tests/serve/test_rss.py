@@ -343,14 +343,27 @@ async def test_503_while_an_item_is_at_nobody(start_server: StartServer) -> None
     assert len(guids(await client.request(url_of(feed)))) == 3
 
 
-async def test_the_feed_as_it_was_stands_in_for_one_that_cannot_be_had(start_server: StartServer) -> None:
+@pytest.mark.parametrize("trouble", [Trouble(error=NoPeersError("nobody")), Trouble(wait=True)])
+async def test_the_feed_as_it_was_stands_in_for_one_that_cannot_be_had(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch, trouble: Trouble
+) -> None:
+    monkeypatch.setattr(rss, "RENEW_SECONDS", 0.05)
     feed = show(2)
     client = await start_server(feed)
     old = await client.request(url_of(feed))
-    feed.drive.troubles[feed.add("late")] = Trouble(error=NoPeersError("nobody"))
+    feed.drive.troubles[feed.add("late")] = trouble
     reply = await client.request(url_of(feed))
     assert (reply.body, reply.headers["etag"]) == (old.body, old.headers["etag"])
     assert (await client.request(url_of(feed), If_None_Match=old.headers["etag"])).status == 304
+
+
+async def test_503_when_the_feed_does_not_come_in_time(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rss, "RENDER_SECONDS", 0.05)
+    feed = MemoryFeed()
+    feed.drive.troubles["/channel.xml"] = Trouble(wait=True)
+    assert (await (await start_server(feed)).request(url_of(feed))).status == 503
 
 
 async def test_a_drive_that_is_no_feed_is_an_error_of_one_line(start_server: StartServer) -> None:
