@@ -9,6 +9,7 @@ No error text holds credentials: of a URL they show scheme, host and path.
 import errno
 import math
 import os
+import re
 import stat
 import zlib
 from base64 import b64encode
@@ -43,6 +44,8 @@ SILENCE_SECONDS: Final = 60.0  # without a byte, in the middle of a body as well
 WRITE_BATCH: Final = 1 * MIB  # bytes collected for one trip to a worker thread
 
 USER_AGENT: Final = f"p2prss/{__version__} (+https://pypi.org/project/p2prss/)"
+
+_SECRET: Final = re.compile(r"token|secret|passw|auth|sign|sig$|key|session|user|email", re.IGNORECASE)
 
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BUSY: Final = frozenset({429, 503})
@@ -112,6 +115,18 @@ def redact(url: str) -> str:
         return "an unreadable address"
     shown = f"{parts.scheme}://{host}{port}{parts.path}"
     return shown if len(shown) <= 200 else shown[:199] + "…"
+
+
+def public_url(url: str) -> str:
+    """A URL that strangers may see: no user, no password, no fragment, nothing in the query that looks like a secret."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    query = "&".join(
+        part for part in parts.query.split("&") if part and not _SECRET.search(part.partition("=")[0])
+    )
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
 
 
 class Fetcher:
@@ -607,8 +622,8 @@ def _coding(headers: httpx.Headers) -> str:
 
 
 def _strong_validator(headers: httpx.Headers) -> str:
-    etag: str = headers.get("etag", "")
-    return etag if etag.startswith('"') else str(headers.get("last-modified") or "")
+    etag, modified = str(headers.get("etag", "")), str(headers.get("last-modified", ""))
+    return etag if etag.startswith('"') else modified
 
 
 def _number(text: str | None) -> int | None:

@@ -7,12 +7,12 @@ from random import Random
 
 import pytest
 import trio
-from make_podcast import Origin
 
 from p2prss.errors import FetchError, TryAgainError
 from p2prss.feed.address import is_public
 from p2prss.feed.fetch import USER_AGENT, Fetched, Fetcher, Retries, Validators, redact
 from p2prss.units import MIB
+from tests.tools.make_podcast import Origin
 
 SIZE = 300_000
 BODY = b"ID3\x04" + Random(1).randbytes(SIZE - 4)
