@@ -26,6 +26,8 @@ def encode_varint(value: int) -> bytes:
     """An unsigned integer, 7 bits per byte, lowest first."""
     if 0 <= value < 0x80:
         return _ONE_BYTE[value]
+    if 0 <= value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     if not 0 <= value <= MAX_SAFE_INTEGER:
         raise ValueError(f"not an unsigned 53-bit integer: {value}")
     out = bytearray()
@@ -38,6 +40,8 @@ def encode_varint(value: int) -> bytes:
 
 def decode_varint(data: bytes, position: int) -> tuple[int, int]:
     """The integer at ``position`` and the position behind it."""
+    if position < len(data) and data[position] < 0x80:
+        return data[position], position + 1
     value = shift = 0
     for place, byte in enumerate(data[position : position + _MAX_VARINT_SIZE], position + 1):
         value |= (byte & 0x7F) << shift
@@ -60,10 +64,21 @@ def decode_packed(data: bytes, limit: int = MAX_FIELDS) -> list[int]:
         raise DecodeError(f"more than {limit} integers")
     if data.isascii():  # each of them in one byte
         return list(data)
-    values, position = [], 0
-    while position < len(data):
-        value, position = decode_varint(data, position)
-        values.append(value)
+    values: list[int] = []
+    value = shift = 0
+    for place, byte in enumerate(data):  # in one loop: listing a tree spends its time here
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value > MAX_SAFE_INTEGER:
+                raise DecodeError("integer above 2^53-1", offset=place)
+            values.append(value)
+            value = shift = 0
+        else:
+            shift += 7
+            if shift >= 7 * _MAX_VARINT_SIZE:
+                raise DecodeError("integer without an end", offset=place)
+    if shift:
+        raise DecodeError("integer without an end", offset=len(data))
     return values
 
 
