@@ -96,6 +96,7 @@ class Downloads:
     def revive(self, flight: Flight, now: float) -> None:
         """A request that was given up is taken to be in the air again."""
         flight.sent_at, flight.given_up = now, False
+        flight.revivals += 1
         self._take_off(flight)
 
     def _take_off(self, flight: Flight) -> None:
@@ -112,8 +113,9 @@ class Downloads:
         self.in_flight_bytes += flight.cost
 
     def land(self, flight: Flight) -> None:
-        """The request is in the air no longer, for whatever reason."""
-        flight.peer.land(flight)
+        """The request is in the air no longer, for whatever reason; it may have landed already."""
+        if not flight.peer.land(flight):
+            return
         self.in_flight -= 1
         self.in_flight_bytes -= flight.cost
         if flight.fetch is not None:
@@ -132,6 +134,11 @@ class Downloads:
         if fetch is not None and fetch.stage is Stage.ASKED and not fetch.flights:
             self._lose(fetch)
 
+    def hurry(self, fetch: Fetch) -> None:
+        """If the block's answer waits for others, ask again for one that does not."""
+        if fetch.stage is Stage.PENNED:
+            self._retry(fetch, 1)
+
     def drop_block(self, fetch: Fetch) -> None:
         """Nobody wants the block any more; what is with the shell already is stored nevertheless."""
         if fetch.stage is Stage.HANDED:
@@ -140,7 +147,8 @@ class Downloads:
             return
         for flight in fetch.flights[:]:
             self.cancel(flight)
-        self._lose(fetch)
+        self._forget(fetch)
+        self.efforts.pop(fetch.index, None)
 
     # Answers
 
@@ -213,10 +221,12 @@ class Downloads:
         self._held_back.clear()
         self.efforts.clear()
 
-    def shake_pen(self) -> None:
-        """Nothing is in the air that could release who is penned: ask for them again."""
-        for fetch in [fetch for penned in self._pen.values() for fetch in penned]:
-            self._retry(fetch, 1)
+    def free_stranded(self) -> None:
+        """Ask again for those in the pen whose support is not even asked for any more."""
+        for (level, number), penned in list(self._pen.items()):
+            if not self.coming.below(number << level, level):
+                for fetch in penned[:]:
+                    self._retry(fetch, 1)
 
     # Inside
 
@@ -247,9 +257,6 @@ class Downloads:
             self._events.append(apply)
 
     def _put_in_pen(self, fetch: Fetch, level: int) -> None:
-        if not self.coming.below(fetch.index, level + 1):
-            self._retry(fetch, 1)
-            return
         fetch.stage, fetch.waits_at = Stage.PENNED, level
         self.coming.discard(fetch.index)
         assert fetch.apply is not None
@@ -274,19 +281,12 @@ class Downloads:
         self.efforts[fetch.index] = effort
         self._lose(fetch)
 
-    def _lose(self, first: Fetch) -> None:
-        """The block is on its way no longer, and not held; who is penned and counted on it is asked again."""
-        todo = [first]
-        while todo:
-            fetch = todo.pop()
-            if self.blocks.get(fetch.index) is not fetch:
-                continue
-            self._forget(fetch)
-            self.failed.append(fetch.index)
-            for (level, number), penned in self._pen.items():
-                if fetch.index >> level == number and not self.coming.below(fetch.index, level):
-                    self.efforts.update((one.index, 1) for one in penned)
-                    todo.extend(penned)
+    def _lose(self, fetch: Fetch) -> None:
+        """The block is on its way no longer, and not held. Others may count on it, so that next time it
+        has to get by without counting on them."""
+        self._forget(fetch)
+        self.failed.append(fetch.index)
+        self.efforts.setdefault(fetch.index, 1)
 
     def _detach(self, flight: Flight) -> None:
         """The request goes on without its block, which came from elsewhere."""

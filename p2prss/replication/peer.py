@@ -13,12 +13,13 @@ from p2prss.replication.limits import (
     MAX_LATE,
     MAX_NO_DATA,
     MAX_REST,
+    MAX_REVIVALS,
     MESSAGE_BURST,
     MESSAGE_RATE,
     MIN_WINDOW,
     PLAYHEAD_EXTRA_BYTES,
     PLAYHEAD_EXTRA_REQUESTS,
-    TARGET_LATENCY,
+    TARGET_QUEUE,
     Limits,
 )
 from p2prss.replication.serving import UploadQueue
@@ -44,6 +45,7 @@ class Flight:
     waits_at: int = -1  # level of the ancestor that other answers must bring first; -1: none
     seek: "SeekWant | None" = None  # the seek it is for
     given_up: bool = False  # it took too long, but was not cancelled
+    revivals: int = 0  # how often it was waited for again
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Peer:
         # Requests
         self.flights: dict[int, Flight] = {}  # by id, the oldest first
         self.late: dict[int, Flight] = {}  # given up or cancelled; an answer may still come
+        self._late_blocks: dict[int, int] = {}  # block index to id of a request that may be revived
         self.flight_bytes = 0
         self.window = FIRST_WINDOW  # bytes
         self.latency = 0.0  # seconds
@@ -94,6 +97,7 @@ class Peer:
         self.refused_upgrade: tuple[int, int] | None = None  # (fork, length) it did not bring us to
         self.resting_until = -inf
         self._rest = FIRST_REST
+        self._best = inf  # seconds its fastest answer took
         self._limits = limits
         self._tokens = MESSAGE_BURST
         self._tokens_at = now
@@ -144,7 +148,8 @@ class Peer:
             self.refusals -= 1
         took = now - flight.sent_at
         self.latency += (took - self.latency) / 8 if self.latency else took
-        if took > TARGET_LATENCY:
+        self._best = min(self._best, took)
+        if took - self._best > TARGET_QUEUE:
             self.window = max(MIN_WINDOW, self.window - nbytes)
         else:
             self.window = min(self._limits.in_flight_bytes, self.window + nbytes)
@@ -152,16 +157,35 @@ class Peer:
             self.blocks_received += 1
         self.bytes_received += nbytes
 
-    def land(self, flight: Flight) -> None:
-        """A request is in the air no longer."""
-        if self.flights.pop(flight.id, None) is not None:
-            self.flight_bytes -= flight.cost
+    def land(self, flight: Flight) -> bool:
+        """A request is in the air no longer; False when it was not."""
+        if self.flights.pop(flight.id, None) is None:
+            return False
+        self.flight_bytes -= flight.cost
+        return True
 
     def expect_late(self, flight: Flight) -> None:
         """A request was given up; its answer may come nevertheless, and is no offence."""
         self.late[flight.id] = flight
+        block = flight.request.block
+        if flight.given_up and block is not None and flight.revivals < MAX_REVIVALS:
+            self._late_blocks[block.index] = flight.id
         if len(self.late) > MAX_LATE:
-            del self.late[next(iter(self.late))]
+            self.take_late(next(iter(self.late)))
+
+    def take_late(self, request_id: int) -> Flight | None:
+        """The request of that id, if it was given up or cancelled; it is forgotten then."""
+        flight = self.late.pop(request_id, None)
+        if flight is not None and flight.request.block is not None:
+            index = flight.request.block.index
+            if self._late_blocks.get(index) == request_id:
+                del self._late_blocks[index]
+        return flight
+
+    def take_late_block(self, index: int) -> Flight | None:
+        """A request for that block that was given up, and may be waited for again."""
+        request_id = self._late_blocks.get(index)
+        return None if request_id is None else self.take_late(request_id)
 
     def rest(self, now: float) -> None:
         """It was silent for too long: leave it alone, longer each time."""

@@ -313,8 +313,6 @@ class Replicator:
             peer.refused_upgrade = None
         if changed and sync.fork == self._head.fork and sync.length < self._head.length:
             self._send_sync(peer, again=True)
-        elif changed:
-            self._send_sync(peer)
 
     def _on_range(self, peer: Peer, message: Range) -> None:
         start, stop = message.start, message.start + message.length
@@ -363,7 +361,7 @@ class Replicator:
 
     def _on_late_data(self, peer: Peer, data: Data, nbytes: int, now: float) -> None:
         """An answer we no longer wait for; of use perhaps if we had only lost patience."""
-        flight = peer.late.pop(data.request_id, None)
+        flight = peer.take_late(data.request_id)
         if flight is None:
             self._charge(peer, 1 + nbytes // KIB)
             return
@@ -389,7 +387,7 @@ class Replicator:
     def _on_no_data(self, peer: Peer, message: NoData, now: float) -> None:
         flight = peer.flights.get(message.request_id)
         if flight is None:
-            peer.late.pop(message.request_id, None)
+            peer.take_late(message.request_id)
             self._charge(peer, 1)
             return
         peer.last_answer_at = now
@@ -484,7 +482,7 @@ class Replicator:
             start, stop = index, index + 1
 
     def _note_stall(self) -> None:
-        stalled = bool(self._wants) and not self._downloads.busy
+        stalled = not self._downloads.busy and self._wants.any_missing(self._core.bitfield, self._head.length)
         if stalled and not self._stalled:
             self._events.append(Stalled())
         self._stalled = stalled

@@ -60,6 +60,7 @@ class Scheduler:
         self.block_bytes = 0  # mean size of a block
         self.next_at = inf  # when to look after the requests in the air
         self.urgent = False  # something new is wanted: do not wait for a quarter of the room to be free
+        self._look_into_pen = False
         self._core = core
         self._peers = peers
         self._wants = wants
@@ -113,6 +114,10 @@ class Scheduler:
                     self._fill(peer, now)
             if self._downloads.failed:  # a block cannot be had of whoever was asked last: others may have it
                 self._take_failed()
+        if self._look_into_pen:
+            self._look_into_pen = False
+            if any(peer.fork == self.head.fork and peer.usable(now) for peer in self._peers.values()):
+                self._downloads.free_stranded()
         if self._downloads.in_flight and self.next_at > now + TICK:
             self.next_at = now + TICK
 
@@ -125,6 +130,8 @@ class Scheduler:
             fetch = blocks.get(index)
             if fetch is None or index not in span or any(f.priority >= want.priority for f in fetch.flights):
                 continue
+            if want.priority is Priority.PLAYHEAD:
+                self._downloads.hurry(fetch)
             for flight in fetch.flights[:]:
                 flight.priority = want.priority
                 in_front = next(n for n, other in enumerate(flight.peer.flights.values()) if other is flight)
@@ -173,14 +180,19 @@ class Scheduler:
     def _ask_block(self, peer: Peer, index: int, priority: Priority, now: float) -> bool:
         """Ask for one block; False when the peer's tree is too short to prove it to us."""
         length = self.head.length
+        late = peer.take_late_block(index)
+        if late is not None and late.request.fork == self.head.fork:
+            self._downloads.revive(late, now)
+            return True
         effort = self._downloads.efforts.get(index, 0)
         certain = True
         if effort > 1:
             nodes = root_level(index, length)
         else:
-            # A peer with holes may lack nodes that are only promised: count what is held.
-            count_coming = not effort and peer.holdings.contiguous >= length
-            coming = self._downloads.coming if count_coming else None
+            # The play head does not wait for anybody's answer but its own; and a peer with holes may lack
+            # nodes that are only promised: then count what is held.
+            patient = not effort and priority is not Priority.PLAYHEAD and index not in self._downloads.blocks
+            coming = self._downloads.coming if patient and peer.holdings.contiguous >= length else None
             nodes, certain = known_level(index, length, self._core.bitfield, coming)
         if peer.length < length and nodes > root_level(index, peer.length):
             return False
@@ -354,7 +366,7 @@ class Scheduler:
     def revive(self, peer: Peer, now: float) -> None:
         """A peer that was given up answers again: wait for the rest of what it was asked for."""
         for flight in [flight for flight in peer.late.values() if flight.given_up]:
-            del peer.late[flight.id]
+            peer.take_late(flight.id)
             block = flight.request.block
             if (
                 block is not None
@@ -381,8 +393,7 @@ class Scheduler:
         for peer in self._peers.values():
             if self._wants and now < peer.resting_until < self.next_at:
                 self.next_at = peer.resting_until
-        if not self._downloads.in_flight:
-            self._downloads.shake_pen()
+        self._look_into_pen = True
         self.stir()
 
     def _expire(self, peer: Peer, now: float) -> None:

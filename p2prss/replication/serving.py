@@ -42,7 +42,7 @@ class UploadQueue:
 
     def __init__(self, limits: Limits) -> None:
         self.invalid = 0  # requests that made no sense
-        self.queued_bytes = 0  # on their way out, as the shell told
+        self.queued_bytes: int | None = None  # on their way out; None until the shell says
         self.delayed_until = -inf  # by an upload limit
         self._limits = limits
         self._urgent: OrderedDict[int, Request] = OrderedDict()
@@ -71,7 +71,7 @@ class UploadQueue:
         """Whether one more answer of about ``cost`` bytes may be built now."""
         if len(self._serving) >= MAX_SERVING:
             return False
-        ahead = self.queued_bytes + self._serving_bytes
+        ahead = (self.queued_bytes or 0) + self._serving_bytes
         return ahead < self._limits.queued_bytes and (not ahead or ahead + cost <= self._limits.queued_bytes)
 
     def peek(self) -> Request:
@@ -146,6 +146,8 @@ class Server:
             return None
         self._events.append(Send(peer.number, Data(request.id, answer)))
         if answer.block is not None:
+            if peer.uploads.queued_bytes is not None:  # the shell will say so, but later
+                peer.uploads.queued_bytes += len(answer.block.value)
             peer.blocks_sent += 1
             peer.bytes_sent += len(answer.block.value)
         return None

@@ -116,6 +116,14 @@ class Wants:
             if not want.linear:
                 want.cursors.clear()
 
+    def any_missing(self, held: Bitfield, length: int) -> bool:
+        """Whether something is wanted that is not held; what lies beyond the log counts, if it has an end."""
+        for want in self:
+            want.missing_from = max(want.missing_from, held.first_unset(want.missing_from))
+            if want.missing_from < (length if want.stop is None else want.stop):
+                return True
+        return bool(self.seeks)
+
     def take_completed(self, held: Bitfield, start: int, stop: int) -> list[Want]:
         """Remove and return the wants that have become complete by blocks in ``[start, stop)``."""
         completed = []
