@@ -14,7 +14,7 @@ from p2prss.log import flat_tree
 from p2prss.log.authority import Authority
 from p2prss.log.bitfield import Bitfield
 from p2prss.log.merkle import Head
-from p2prss.log.proof_parts import Proof, ProofRequest, TreeNode
+from p2prss.log.proof_parts import BlockProof, Proof, ProofRequest, TreeNode
 from p2prss.log.storage import MAX_STORED_LENGTH, Change, CoreStorage
 from p2prss.log.verify import Changeset, KnownLog, verify_proof
 
@@ -97,7 +97,7 @@ class Applying:
             return STALE
         try:
             known = KnownLog(self.head, self.authority, self.node)
-            changeset = verify_proof(known, request, proof)
+            changeset = verify_proof(known, request, self._shortened(proof))
             if changeset.head is not None and changeset.head.length > MAX_STORED_LENGTH:
                 raise ProofError(
                     f"{changeset.head.length} blocks are more than we can store", reason="too-long"
@@ -120,6 +120,23 @@ class Applying:
             return False
         return proof.block is None or self.has(proof.block.index)
 
+    def _shortened(self, proof: Proof) -> Proof:
+        """A block's proof up to the first node we hold, without the rest of its path.
+
+        Peers are asked for many blocks before the first answer is here, so most paths are longer than needed
+        by then, and hashing their upper ends again would cost more than all the rest.
+        """
+        block = proof.block
+        if block is None or proof.upgrade is not None or proof.seek is not None:
+            return proof
+        place = 2 * block.index
+        for level in range(len(block.nodes)):
+            if self.node(place) is not None:
+                shorter = BlockProof(block.index, block.value, block.nodes[:level])
+                return Proof(proof.fork, block=shorter, manifest=proof.manifest)
+            place = flat_tree.parent(place)
+        return proof
+
     def _was_overtaken(self, proof: Proof) -> bool:
         """Whether it grows a length we have left: what ties it to ours now, no later answer will bring."""
         return (
@@ -136,14 +153,16 @@ class Applying:
             self._cut(truncated_to)
         if changeset.manifest is not None:
             self.authority = self.authority.accept_manifest(changeset.manifest)
-        nodes = [node for node in changeset.nodes if self.node(node.index) != node]
-        self._nodes.update((node.index, node) for node in nodes)
-        block = changeset.block
-        new_block = block is not None and not self.has(block[0])
-        if block is not None and new_block:
+        block = changeset.block if changeset.block and not self.has(changeset.block[0]) else None
+        nodes = changeset.nodes
+        if head is None and block is None:  # mostly known already: an answer to a seek, or overtaken
+            nodes = [node for node in nodes if self.node(node.index) != node]
+            if not nodes and changeset.manifest is None:
+                return STALE
+        if block is not None:
             self.blocks[block[0]] = block[1]
-        if head is None and not new_block and not nodes and changeset.manifest is None:
-            return STALE
+        for node in nodes:
+            self._nodes[node.index] = node
         self.head = head or self.head
         return Applied(Outcome.STORED, upgraded=head is not None, truncated_to=truncated_to)
 

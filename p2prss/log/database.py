@@ -15,7 +15,7 @@ from p2prss.errors import DiskFullError, SchemaError, StorageError
 from p2prss.units import KIB, MIB
 
 SCHEMA_VERSION: Final = 1
-PAGE_BYTES: Final = 8 * KIB  # three of our node pages, five of our extent pages
+PAGE_BYTES: Final = 4 * KIB  # our node and extent pages fill one each: see pages.py
 WRITER_CACHE: Final = 4 * MIB
 READER_CACHE: Final = 1 * MIB  # for each idle reader connection
 IDLE_READERS: Final = 4
@@ -38,8 +38,8 @@ CREATE TABLE core (
     block_bytes    INTEGER NOT NULL DEFAULT 0   -- of all blocks held
 );
 -- Pages: id = core.id << 40 | page number.
-CREATE TABLE node_page     (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 64 nodes of size u64, hash
-CREATE TABLE extent_page   (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 128 of offset + 1 u64, length u32
+CREATE TABLE node_page     (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 101 nodes of size u64, hash
+CREATE TABLE extent_page   (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 330 of offset + 1 u64, length u32
 CREATE TABLE bitfield_page (id INTEGER PRIMARY KEY, data BLOB NOT NULL);  -- 32768 bits, final zeros left out
 CREATE TABLE record (kind TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 """

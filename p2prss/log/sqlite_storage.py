@@ -119,7 +119,7 @@ class SqliteBackend:
             for table in (NODE_PAGES.table, EXTENT_PAGES.table, "bitfield_page"):
                 _delete_pages(db, table, core_id, 0)
             db.execute("DELETE FROM core WHERE id = ?", (core_id,))
-        self.cache.replace((), lambda page: page.core_id == core_id)
+        self.cache.replace((), lambda page: page[1] == core_id)
         directory = self._directory / discovery_key.hex()
         for file in directory.glob("data*"):
             self.files.forget(file)
@@ -226,15 +226,14 @@ class SqliteStorage:
             extents = PageEditor(EXTENT_PAGES, lambda number: self._page(EXTENT_PAGES, number))
             freed = self._drop(change, nodes, extents)
             written = self._write_blocks([value for _, value in change.blocks])
-            file_end = self._file_end
-            for (index, _), extent in zip(change.blocks, written, strict=True):
-                old = _extent(extents.get(index))
-                if old is not None:
-                    freed.append(old)
-                extents.put(index, extent.offset + 1, extent.length)
-                file_end = extent.end
-            for node in change.nodes:
-                nodes.put(*node)
+            file_end = written[-1].end if written else self._file_end
+            replaced = (_extent(extents.get(index)) for index, _ in change.blocks)
+            freed += [extent for extent in replaced if extent is not None]
+            extents.fill(
+                (index, offset + 1, length)
+                for (index, _), (offset, length) in zip(change.blocks, written, strict=True)
+            )
+            nodes.fill(change.nodes)
             added = sum(extent.length for extent in written) - sum(extent.length for extent in freed)
             self._commit(change, nodes, extents, file_end, self._block_bytes + added)
             if freed:
@@ -259,7 +258,7 @@ class SqliteStorage:
     def _page(self, layout: PageLayout, number: int) -> bytes:
         """A page as last committed; ``b""`` when there is none."""
         cache = self._backend.cache
-        key = PageKey(layout.table, self._core_id, number)
+        key = (layout.table, self._core_id, number)
         page = cache.get(key)
         if page is None:
             ticket = cache.ticket
@@ -359,7 +358,7 @@ class SqliteStorage:
                     _delete_pages(db, table, self._core_id, editor.dropped_from)
                 pages = list(editor.pages)
                 self._put_pages(db, table, pages)
-                changed += [(PageKey(table, self._core_id, number), page) for number, page in pages]
+                changed += [((table, self._core_id, number), page) for number, page in pages]
             self._put_pages(db, "bitfield_page", change.bitfield.items())
             head, manifest = change.head, change.manifest
             db.execute(
@@ -380,8 +379,9 @@ class SqliteStorage:
 
     def _publish(self, changed: Iterable[tuple[PageKey, bytes]], dropped_from: dict[str, int | None]) -> None:
         def is_dropped(page: PageKey) -> bool:
-            first = dropped_from.get(page.table)
-            return page.core_id == self._core_id and first is not None and page.number >= first
+            table, core_id, number = page
+            first = dropped_from.get(table)
+            return core_id == self._core_id and first is not None and number >= first
 
         any_dropped = any(first is not None for first in dropped_from.values())
         self._backend.cache.replace(changed, is_dropped if any_dropped else None)
@@ -423,7 +423,7 @@ class SqliteStorage:
             with backend.files.use(path) as source, backend.files.use(target) as fd, disk_errors(str(target)):
                 for index, extent in self._extents():
                     disk.write(fd, [disk.read(source, extent.length, extent.offset)], end)
-                    editor.put(index, end + 1, extent.length)
+                    editor.fill([(index, end + 1, extent.length)])
                     end += extent.length
                 disk.sync(fd)
             pages = list(editor.pages)
@@ -438,7 +438,7 @@ class SqliteStorage:
             target.unlink(missing_ok=True)
             raise
         self._file_number, self._file_end, self._block_bytes = number, end, end
-        self._publish([(PageKey(EXTENT_PAGES.table, self._core_id, page), data) for page, data in pages], {})
+        self._publish([((EXTENT_PAGES.table, self._core_id, page), data) for page, data in pages], {})
         backend.files.forget(path)
         path.unlink(missing_ok=True)
         return target.stat().st_blocks * STAT_BLOCK_BYTES

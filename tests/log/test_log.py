@@ -354,7 +354,7 @@ def test_corrupt_nodes_and_heads_are_reported(sqlite_stores: tuple[Store, Store]
     log.append([b"block %03d" % n for n in range(100)])
     backend = log._storage._backend  # type: ignore[attr-defined]  # only the SQLite storage has one
     with backend.database.transaction() as db:
-        (page,) = db.execute("SELECT data FROM node_page ORDER BY id LIMIT 1").fetchone()
+        (page,) = db.execute("SELECT data FROM node_page ORDER BY id").fetchone()
         changed = bytearray(page)
         changed[5 * 40 + 20] ^= 1  # the hash of node 5
         db.execute("UPDATE node_page SET data = ? WHERE data = ?", (bytes(changed), page))

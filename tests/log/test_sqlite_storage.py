@@ -106,7 +106,8 @@ def test_a_full_database_changes_nothing(store: Store, log: Log) -> None:
     with backend.database.transaction() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages}")
-    assert state(log) == append_until_full(log, [b"y" * 100] * 50)
+    before = append_until_full(log, [b"y" * 100] * 50)
+    assert state(log) == before
     assert log.length >= 50
     assert log.verify().clean
     with backend.database.transaction() as db:
@@ -262,7 +263,8 @@ def test_a_really_full_file_system(tmp_path: Path) -> None:
     try:
         with Store.open(mount / "home") as store:
             log = store.create("a log")
-            assert state(log) == append_until_full(log, [BLOCK] * 8)
+            before = append_until_full(log, [BLOCK] * 8)
+            assert state(log) == before
             assert log.verify().clean
             log.clear(0, log.length // 2)
             log.append([b"room again"])
