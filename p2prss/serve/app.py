@@ -33,7 +33,7 @@ from p2prss.serve.responses import (
 from p2prss.serve.rss import FeedAnswers, Window
 
 ANSWER_SECONDS: Final = 10.0
-"""How long an answer may wait for peers before it is 503 instead."""
+"""How long an answer may wait for peers, to its first byte, before it is 503: clients give up after 20."""
 
 METHODS: Final = "GET, HEAD, OPTIONS"
 
@@ -164,12 +164,14 @@ class _Routes:
 
     async def episode(self, request: Request) -> Answer:
         """The bytes of an episode."""
-        feed, given = self._feed(request), request.path_params
-        return _media(await find_episode(feed, given["item_id"], given["number"], given["name"]))
+        given = request.path_params
+        return await _media(
+            find_episode(self._feed(request), given["item_id"], given["number"], given["name"])
+        )
 
     async def asset(self, request: Request) -> Answer:
         """The bytes of a picture, a transcript, chapters."""
-        return _media(await find_asset(self._feed(request), request.path_params["name"]))
+        return await _media(find_asset(self._feed(request), request.path_params["name"]))
 
     async def index(self, request: Request) -> Answer:
         """The page."""
@@ -195,10 +197,12 @@ class _Routes:
         return plain(200, "ready") if self._library.ready else unavailable("starting")
 
 
-def _media(found: Media | None) -> Answer:
+async def _media(search: Awaitable[Media | None]) -> Answer:
+    deadline = trio.current_time() + ANSWER_SECONDS
+    found = await search
     if found is None:
         raise HTTPException(404)
-    return MediaResponse(found)
+    return MediaResponse(found, deadline)
 
 
 def _is_shared(request: Request) -> bool:

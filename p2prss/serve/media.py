@@ -32,9 +32,6 @@ from p2prss.serve.ranges import (
 from p2prss.serve.responses import CORS_HEADERS, IMMUTABLE, SANDBOX_POLICY, not_modified, plain, unavailable
 from p2prss.units import KIB
 
-FIRST_CHUNK_SECONDS: Final = 10.0
-"""How long a client waits for the first bytes before 503; most give up after 20 to 30 s of silence."""
-
 NEXT_CHUNK_SECONDS: Final = 60.0
 """How long a running answer may stall; a break costs most clients the whole episode, so longer."""
 
@@ -80,8 +77,10 @@ class Media:
 class MediaResponse:
     """The ASGI answer to a GET or HEAD of a ``Media``: 200, 206, 304, 416, or 503."""
 
-    def __init__(self, media: Media) -> None:
+    def __init__(self, media: Media, deadline: float) -> None:
+        """``deadline``, on trio's clock, is when the first bytes must be there."""
         self._media = media
+        self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         media, asked = self._media, Headers(scope=scope)
@@ -115,7 +114,7 @@ class MediaResponse:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
             whole = ByteRange(0, media.byte_length, media.byte_length)
-            ending = await _stream(media, part or whole, start, send)
+            ending = await _stream(media, part or whole, self._deadline, start, send)
             nursery.cancel_scope.cancel()
         # Only here: the server says "disconnect" while it ends an answer, which must not be cancelled.
         if ending is not None:
@@ -128,7 +127,9 @@ async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> No
     scope.cancel()
 
 
-async def _stream(media: Media, part: ByteRange, start: Message, send: Send) -> ASGIApp | None:
+async def _stream(
+    media: Media, part: ByteRange, deadline: float, start: Message, send: Send
+) -> ASGIApp | None:
     """Send ``start`` and the bytes of ``part``.
 
     Returns: what ends the answer, or is the whole of it; None when the bytes ended too early. Without
@@ -136,7 +137,7 @@ async def _stream(media: Media, part: ByteRange, start: Message, send: Send) -> 
     """
     async with aclosing(_Chunks(media.read(part.start, part.stop), part.byte_length)) as chunks:
         try:
-            chunk = await chunks.next(FIRST_CHUNK_SECONDS)
+            chunk = await chunks.next(deadline)
         except NOT_NOW as error:
             logger.info("cannot serve %s now: %s", media.sha256[:16], str(error) or "no answer in time")
             return unavailable("nobody who has this file answers; try again later")
@@ -150,7 +151,7 @@ async def _stream(media: Media, part: ByteRange, start: Message, send: Send) -> 
             if chunks.missing_bytes == 0:
                 return _end
             try:
-                chunk = await chunks.next(NEXT_CHUNK_SECONDS)
+                chunk = await chunks.next(trio.current_time() + NEXT_CHUNK_SECONDS)
             except (P2prssError, trio.TooSlowError) as error:
                 logger.warning("broke off %s: %s", media.sha256[:16], str(error) or "no answer in time")
                 return None
@@ -178,7 +179,7 @@ class _Chunks:
         """End the fetch."""
         await self._source.aclose()
 
-    async def next(self, seconds: float) -> bytes:
+    async def next(self, deadline: float) -> bytes:
         """The next bytes, not empty; called while ``missing_bytes``.
 
         Raises: trio.TooSlowError, BlockUnavailableError when the source ends early, DriveError when it
@@ -186,7 +187,7 @@ class _Chunks:
         """
         parts: list[bytes] = []
         size = 0
-        with trio.fail_after(seconds):
+        with trio.fail_at(deadline):
             while size < min(self._enough_bytes, self.missing_bytes):
                 try:
                     part = await anext(self._source)

@@ -16,7 +16,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, cast
 
-import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
@@ -136,7 +135,7 @@ class _Connections:
 
 
 class _Http1Protocol(H11Protocol):
-    async def _check_protocol(self, event: h11.Request) -> None:
+    async def _check_protocol(self, event: object) -> None:
         """Stay with HTTP/1.1: an offered upgrade may be ignored (RFC 9110 §7.8)."""
 
 

@@ -1,11 +1,15 @@
 """The guard in front of everything, and the small answers."""
 
+import re
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2prss.errors import NoPeersError
 from p2prss.serve.app import create_app
+from p2prss.serve.delivery import delivery
 from p2prss.serve.hosts import is_allowed
 from p2prss.serve.library import ServeSettings
 from tests.fakes.memory_drive import MemoryFeed, Trouble
@@ -64,6 +68,23 @@ def test_hosts_that_are_us(host: str) -> None:
 )
 def test_hosts_that_are_not(host: str) -> None:
     assert not is_allowed(host, SETTINGS)
+
+
+@given(st.text(alphabet="localhst127.:[]@%/ \n\0é0-", max_size=20))
+def test_any_text_is_a_host_or_not(host: str) -> None:
+    if is_allowed(host, ServeSettings()):
+        assert host.lower().startswith(("localhost", "127.", "[::"))
+        assert not set(host) & set("@%/ \n\0")
+
+
+@given(
+    st.none() | st.text() | st.sampled_from(["text/html", "image/svg+xml", "text/xml"]), st.text(max_size=8)
+)
+def test_whatever_a_feed_claims_no_browser_runs_it(claimed: str | None, extension: str) -> None:
+    decided = delivery(claimed, extension)
+    assert decided.content_type.isascii()
+    assert decided.content_type.isprintable()
+    assert not (decided.shown and re.search("html|xml|svg|script|pdf", decided.mime_type))
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/opml.xml", "/feeds/a-show/feed.xml", "/nothing"])

@@ -12,7 +12,7 @@ from p2prss.errors import (
     NoPeersError,
     P2prssError,
 )
-from p2prss.serve import media
+from p2prss.serve import app, media
 from tests.fakes.memory_drive import MemoryFeed, Trouble
 from tests.serve.conftest import Client, StartServer, read_reply
 
@@ -160,7 +160,7 @@ async def test_503_before_any_promise_when_nobody_has_the_first_block(
 async def test_503_when_the_first_block_does_not_come_in_time(
     episode: Episode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(media, "FIRST_CHUNK_SECONDS", 0.05)
+    monkeypatch.setattr(app, "ANSWER_SECONDS", 0.05)
     episode.fails(wait=True)
     reply = await episode.client.request(episode.path)
     assert (reply.status, "retry-after" in reply.headers) == (503, True)
@@ -168,7 +168,7 @@ async def test_503_when_the_first_block_does_not_come_in_time(
 
 
 async def test_a_file_that_fails_its_hashes_is_500(episode: Episode) -> None:
-    episode.fails(error=CorruptLogError("secret /home/path"))
+    episode.fails(error=CorruptLogError("secret: /x/y"))
     reply = await episode.client.request(episode.path)
     assert reply.status == 500
     assert b"secret" not in reply.body
@@ -177,13 +177,16 @@ async def test_a_file_that_fails_its_hashes_is_500(episode: Episode) -> None:
 @pytest.mark.parametrize(
     "how", [{"error": NoPeersError("gone")}, {"error": CorruptLogError("bad")}, {"short": True}]
 )
-async def test_a_failure_later_breaks_the_connection_off(episode: Episode, how: dict[str, object]) -> None:
+async def test_a_failure_later_breaks_the_connection_off(
+    episode: Episode, how: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     episode.fails(at=100_000, **how)
     reply = await episode.client.request(episode.path)
     assert reply.status == 200
     assert 0 < len(reply.body) < len(DATA)
     assert DATA.startswith(reply.body)
     assert not reply.is_whole
+    assert [one.levelname for one in caplog.records] == ["WARNING"]  # one line, no traceback
 
 
 async def test_a_stall_later_breaks_the_connection_off(
@@ -196,7 +199,9 @@ async def test_a_stall_later_breaks_the_connection_off(
     assert episode.feed.drive.open_reads == 0
 
 
-async def test_a_client_that_hangs_up_ends_the_fetch(episode: Episode) -> None:
+async def test_a_client_that_hangs_up_ends_the_fetch(
+    episode: Episode, caplog: pytest.LogCaptureFixture
+) -> None:
     episode.fails(at=100_000, wait=True)
     stream = await episode.client.connect()
     await stream.send_all(f"GET {episode.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -205,6 +210,7 @@ async def test_a_client_that_hangs_up_ends_the_fetch(episode: Episode) -> None:
     await stream.aclose()
     with trio.fail_after(5):
         await episode.feed.drive.wait_open_reads(0)
+    assert not caplog.records
 
 
 async def test_a_client_that_hangs_up_while_it_waits_for_the_first_byte(episode: Episode) -> None:
