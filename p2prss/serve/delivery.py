@@ -72,10 +72,15 @@ def delivery(claimed: str | None, extension: str) -> Delivery:
     mime_type = plain(claimed)
     mime_type = _USUAL_NAMES.get(mime_type, mime_type) if _TYPE.fullmatch(mime_type) else ""
     for candidate in (by_extension if mime_type in _VAGUE else mime_type, by_extension, mime_type):
-        if candidate.startswith(("audio/", "video/")) or candidate in _SHOWN:
+        if _is_timed(candidate) or candidate in _SHOWN:
             return Delivery(candidate, shown=True)
         if candidate in _SAVED:
             return Delivery(candidate, shown=False)
         if candidate in _SAVED_AS_TEXT:
             return Delivery("text/plain", shown=False)
     return Delivery(_OCTETS, shown=False)
+
+
+def _is_timed(mime_type: str) -> bool:
+    """Audio or video; any type that ends in ``+xml`` is a document to a browser, scripts and all."""
+    return mime_type.startswith(("audio/", "video/")) and not mime_type.endswith("+xml")

@@ -77,9 +77,7 @@ def test_any_text_is_a_host_or_not(host: str) -> None:
         assert not set(host) & set("@%/ \n\0")
 
 
-@given(
-    st.none() | st.text() | st.sampled_from(["text/html", "image/svg+xml", "text/xml"]), st.text(max_size=8)
-)
+@given(st.none() | st.text() | st.sampled_from(TYPES), st.text(max_size=8))
 def test_whatever_a_feed_claims_no_browser_runs_it(claimed: str | None, extension: str) -> None:
     decided = delivery(claimed, extension)
     assert decided.content_type.isascii()
