@@ -40,6 +40,11 @@ class BlobId:
     block_map: bool = False
 
     @property
+    def is_plausible(self) -> bool:
+        """Whether so many blocks can hold so many bytes."""
+        return self.byte_length <= self.block_length * MAX_BLOCK_SIZE
+
+    @property
     def block_stop(self) -> int:
         """The block behind the last one."""
         return self.block_offset + self.block_length
@@ -85,6 +90,23 @@ class Blobs:
             await self._append(cutter, 1)
             block_length = self.core.length - block_offset
         return BlobId(block_offset, byte_offset, block_length, cutter.total)
+
+    async def put_many(self, contents: Iterable[Buffer]) -> list[BlobId]:
+        """Append small blobs, many under one signed head; each begins a block of its own."""
+        blobs: list[BlobId] = []
+        cutter = _Cutter(self._block_size)
+        async with self.core.write_lock:
+            block_offset, byte_offset = self.core.length, self.core.byte_length
+            for content in contents:
+                before, blocks_before = cutter.total, cutter.blocks
+                cutter.add(content)
+                cutter.finish()
+                size, count = cutter.total - before, cutter.blocks - blocks_before
+                blobs.append(BlobId(block_offset, byte_offset, count, size))
+                block_offset, byte_offset = block_offset + count, byte_offset + size
+                await self._append(cutter, APPEND_SIZE)
+            await self._append(cutter, 1)
+        return blobs
 
     async def size(self, blob: BlobId) -> int:
         """The bytes ``read`` gives, or fails to give; a map is read for it."""
@@ -155,7 +177,7 @@ class Blobs:
             )
 
     async def _read_plain(self, blob: BlobId, start: int, left: int) -> AsyncGenerator[bytes, None]:
-        if not blob.block_length or blob.byte_length > blob.block_length * MAX_BLOCK_SIZE:
+        if not blob.is_plausible:
             raise DriveError(f"a blob of {blob.byte_length} bytes in {blob.block_length} blocks")
         await self._wait_announced(blob.block_stop)
         index, skip = await self._locate(blob, start)
@@ -304,6 +326,7 @@ class _Cutter:
 
     def __init__(self, block_size: int) -> None:
         self.total = 0  # bytes taken in
+        self.blocks = 0  # finished
         self._size = block_size
         self._blocks: list[Buffer] = []
         self._tail = bytearray()
@@ -325,6 +348,7 @@ class _Cutter:
                 return
             self.finish()
         stop = len(view) - (len(view) - start) % self._size
+        self.blocks += (stop - start) // self._size
         self._blocks += [view[place : place + self._size] for place in range(start, stop, self._size)]
         self._tail += view[stop:]
 
@@ -332,6 +356,7 @@ class _Cutter:
         """Make a block of what is left."""
         if self._tail:
             self._blocks.append(self._tail)
+            self.blocks += 1
             self._tail = bytearray()
 
     def take(self, size: int) -> list[Buffer]:

@@ -83,19 +83,21 @@ def decode_entry(entry: BeeEntry, key: bytes) -> DriveEntry:
     """
     path = stored_path(key)
     value = _decode_value(entry.value or b"null", path)
-    blob = value.blob
+    blob = None
+    if (packed := value.blob) is not None:
+        blob = BlobId(
+            packed.block_offset,
+            packed.byte_offset,
+            packed.block_length,
+            packed.byte_length,
+            bool(packed.block_map),
+        )
+        if not blob.is_plausible:
+            raise DriveError(f"{path!r} has {blob.byte_length} bytes in {blob.block_length} blocks")
     return DriveEntry(
         seq=entry.seq,
         path=path,
-        blob=None
-        if blob is None
-        else BlobId(
-            blob.block_offset,
-            blob.byte_offset,
-            blob.block_length,
-            blob.byte_length,
-            bool(blob.block_map),
-        ),
+        blob=blob,
         linkname=value.linkname,
         executable=bool(value.executable),
         metadata=value.metadata,

@@ -1,6 +1,7 @@
 """A bee against a dict, whatever is done to it; and what readers of the reference make of deletes."""
 
 import contextlib
+import gc
 from collections.abc import Awaitable, Callable
 from itertools import chain
 from random import Random
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2prss.drive.bee import Bee, BeeReader
-from p2prss.drive.block_cache import BlockCache
+from p2prss.drive.block_cache import BlockCache, CacheBudget
 from p2prss.drive.btree import MAX_BLOCK_SIZE, BeeBlock, BeeEntry, BTreeNode, Header, encode_block
 from p2prss.drive.cursor import BeeDiff
 from p2prss.drive.errors import DriveError
@@ -264,13 +265,33 @@ async def test_the_cache_stays_in_its_bounds() -> None:
     async with bee.batch() as batch:
         for number in range(300):
             await batch.put(b"%03d" % number, bytes(100))
-    cache = BlockCache(core, max_blocks=50, max_bytes=4000)
+    cache = BlockCache(core, max_blocks=50)
     for seq in range(1, core.length):
         await cache.load(seq)
-        assert len(cache) <= 40
+        assert len(cache) <= 50
+    cache = BlockCache(core, budget=CacheBudget(20_000))
     await cache.warm(core.length)
-    assert len(cache) <= 40
+    assert 20 <= len(cache) <= 30
     assert (await cache.load(7)).entry.key == b"006"
+
+
+async def test_caches_share_a_budget_and_the_idle_one_gives_way() -> None:
+    core = MemoryCore()
+    async with Bee(core).batch() as batch:
+        for number in range(100):
+            await batch.put(b"%03d" % number, b"")
+    budget = CacheBudget(150_000)
+    first, second = BlockCache(core, budget=budget), BlockCache(core, budget=budget)
+    await first.warm(core.length)
+    await second.warm(core.length)
+    assert (len(first), len(second)) == (100, 100)
+    third = BlockCache(core, budget=budget)
+    await first.header()  # in use, so the second one has rested longest
+    await third.warm(core.length)
+    assert (len(first), len(second), len(third)) == (100, 0, 100)
+    del first, third
+    gc.collect()
+    assert budget.used == 0
 
 
 async def test_a_sparse_reader_fetches_only_its_way_down() -> None:

@@ -52,6 +52,7 @@ def test_what_was_put_is_read(before: list[bytes], chunks: list[bytes], start: i
             await blobs.put(content),
             await blobs.put(bytearray(content)),
         ]
+        ids += await blobs.put_many([content, bytearray(content)])
         await blobs.put(b"what comes after")
         for blob in ids:
             assert blob.byte_length == len(content)

@@ -219,6 +219,8 @@ BLOB = '{"blockOffset":0,"byteOffset":0,"blockLength":0,"byteLength":0'
         '{"blob":' + BLOB.replace("0", "1e3", 1) + "}}",
         '{"blob":' + BLOB.replace("0", "NaN", 1) + "}}",
         '{"blob":' + BLOB.replace("0", str(2**53), 1) + "}}",
+        '{"blob":' + BLOB + "000000}}",
+        '{"blob":' + BLOB.replace('"byteLength":0', '"byteLength":1') + "}}",
         '{"metadata":NaN}',
         '{"metadata":' + "[" * (MAX_JSON_DEPTH + 1) + "]" * (MAX_JSON_DEPTH + 1) + "}",
         '{"metadata":' + "[" * 100_000,
