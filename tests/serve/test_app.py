@@ -77,6 +77,9 @@ def test_any_text_is_a_host_or_not(host: str) -> None:
         assert not set(host) & set("@%/ \n\0")
 
 
+TYPES = ["text/html", "image/svg+xml", "text/xml", "audio/x+xml", "VIDEO/svg+XML; a=b", "text/plain; x=y"]
+
+
 @given(st.none() | st.text() | st.sampled_from(TYPES), st.text(max_size=8))
 def test_whatever_a_feed_claims_no_browser_runs_it(claimed: str | None, extension: str) -> None:
     decided = delivery(claimed, extension)
