@@ -138,17 +138,24 @@ class Log:
             head = self._head
             if not blocks:
                 return head
-            batch = TreeBatch(head)
-            for block in blocks:
-                if len(block) > MAX_BLOCK_BYTES:
-                    raise LocalProtocolError(f"a block of {len(block)} bytes; {MAX_BLOCK_BYTES} are allowed")
-                batch.append(block)
-            added = range(head.length, batch.length)
-            head = self._sign(batch.head())
-            self._commit(
-                Change(nodes=batch.nodes, blocks=list(zip(added, blocks, strict=True)), head=head),
-                added=[added],
-            )
+            if self.key_pair is None:
+                raise LocalProtocolError(NOT_OURS)
+            largest = max(map(len, blocks))
+            if largest > MAX_BLOCK_BYTES:
+                raise LocalProtocolError(f"a block of {largest} bytes; {MAX_BLOCK_BYTES} are allowed")
+            staged = self._storage.stage(blocks)  # the disk works while we hash
+            try:
+                batch = TreeBatch(head)
+                for block in blocks:
+                    batch.append(block)
+                added = range(head.length, batch.length)
+                placed = list(zip(added, blocks, strict=True))
+                head = self._sign(batch.head(), self.key_pair)
+                self._commit(
+                    Change(nodes=batch.nodes, blocks=placed, staged=staged, head=head), added=[added]
+                )
+            finally:
+                staged.wait()
             return head
 
     def truncate(self, length: int, fork: int | None = None) -> Head:
@@ -169,7 +176,7 @@ class Log:
             shorter = Head.at(length, fork, self._storage.node)
             if shorter is None:
                 raise CorruptLogError(f"the log's tree has no roots for length {length}")
-            head = self._sign(shorter)
+            head = self._sign(shorter, self.key_pair)
             self._commit(Change(truncated_to=length, head=head))
             return head
 
@@ -194,10 +201,8 @@ class Log:
         with self._lock:
             return self._storage.compact()
 
-    def _sign(self, head: Head) -> Head:
-        if self.key_pair is None:
-            raise LocalProtocolError(NOT_OURS)
-        return replace(head, signature=self._authority.sign(head, self.key_pair))
+    def _sign(self, head: Head, key_pair: KeyPair) -> Head:
+        return replace(head, signature=self._authority.sign(head, key_pair))
 
     # -- reading ---------------------------------------------------------------------------------------------
 

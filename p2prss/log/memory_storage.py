@@ -1,13 +1,21 @@
 """Logs in memory: for tests, and for stores that need not outlive the process."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from p2prss.codec.compact import Buffer
 from p2prss.crypto.keys import CoreKey
 from p2prss.log import flat_tree
 from p2prss.log.merkle import Head
 from p2prss.log.proof_parts import TreeNode
 from p2prss.log.storage import Change, CoreEntry, StorageStatistics
+
+
+class NotStaged:
+    """Memory needs no staging: ``write`` copies the blocks."""
+
+    def wait(self) -> None:
+        return
 
 
 class MemoryStorage:
@@ -44,6 +52,9 @@ class MemoryStorage:
     def read(self, start: int, stop: int) -> list[bytes | None]:
         with self._lock:
             return [self._blocks.get(index) for index in range(start, stop)]
+
+    def stage(self, blocks: Sequence[Buffer]) -> NotStaged:  # noqa: ARG002 -- the interface has it
+        return NotStaged()
 
     def write(self, change: Change) -> None:
         with self._lock:

@@ -9,7 +9,6 @@ bitfield pages, head, manifest and the new ``file_end``; only then the change ca
 leaves bytes behind ``file_end`` that no extent names: they do not exist, and the next write goes over them.
 """
 
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,41 +17,26 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from p2prss.codec.compact import Buffer
-from p2prss.crypto.keys import CoreKey, DiscoveryKey, Namespace
 from p2prss.errors import StorageError
 from p2prss.log import flat_tree
+from p2prss.log.data_file import DataFile, Extent, StagedBlocks
 from p2prss.log.database import Database
-from p2prss.log.disk import Disk, disk_errors
+from p2prss.log.disk import Disk
 from p2prss.log.merkle import Head
 from p2prss.log.open_files import OpenFiles
 from p2prss.log.page_cache import PageCache, PageKey
 from p2prss.log.pages import EXTENT_PAGES, MAX_CORE_ID, NODE_PAGES, PageEditor, PageLayout, row_number
 from p2prss.log.proof_parts import TreeNode
-from p2prss.log.storage import Change, CoreEntry, SignerName, StorageStatistics
-from p2prss.units import KIB, MIB
+from p2prss.log.storage import Change, Staged
+from p2prss.units import MIB
 
-STAT_BLOCK_BYTES: Final = 512  # the unit of st_blocks
-MERGED_READ_BYTES: Final = 64 * KIB
-"""Neighbouring small blocks are read together up to this size; larger ones gain nothing from it."""
 COMPACT_BYTES: Final = 4 * MIB  # of room to be won: less is not worth copying a file
 
 _ROOT: Final = Struct("<QQ32s")  # tree index, size, hash
 _ABSENT_HASH: Final = bytes(32)
 
 
-class Extent(NamedTuple):
-    """Where bytes lie in a data file."""
-
-    offset: int
-    length: int
-
-    @property
-    def end(self) -> int:
-        """The offset of the first byte behind it."""
-        return self.offset + self.length
-
-
-class _CoreRow(NamedTuple):
+class CoreRow(NamedTuple):
     """A row of the table ``core``, as far as a log's storage needs it."""
 
     id: int
@@ -67,108 +51,34 @@ class _CoreRow(NamedTuple):
     block_bytes: int
 
 
-_CORE_COLUMNS: Final = ", ".join(_CoreRow._fields)
+CORE_COLUMNS: Final = ", ".join(CoreRow._fields)
+TABLES: Final = (NODE_PAGES.table, EXTENT_PAGES.table, "bitfield_page")
+"""The tables with pages of logs."""
 
 
-class SqliteBackend:
-    """The database and the data files of one home. Raises: SchemaError, StorageError."""
+class SharedFiles(NamedTuple):
+    """What all logs of a home share."""
 
-    def __init__(self, home: Path, *, disk: Disk | None = None) -> None:
-        self.disk = disk or Disk()
-        self.database = Database(home / "store.sqlite")
-        self.cache = PageCache()
-        self.files = OpenFiles()
-        self._directory = home / "cores"
-
-    def entries(self) -> list[CoreEntry]:
-        with self.database.reading() as db:
-            rows = db.execute(
-                "SELECT key, discovery_key, signer_namespace, signer_name FROM core ORDER BY id"
-            )
-            return [_entry(*row) for row in rows]
-
-    def add(self, entry: CoreEntry) -> "SqliteStorage":
-        row = self._row(entry.key)
-        if row is None or (entry.signer is not None and row.signer_name is None):
-            self._insert(entry)
-            row = self._row(entry.key)
-        assert row is not None
-        return SqliteStorage(self, self._directory / entry.discovery_key.hex(), row)
-
-    def _row(self, key: CoreKey) -> "_CoreRow | None":
-        with self.database.reading() as db:
-            row = db.execute(f"SELECT {_CORE_COLUMNS} FROM core WHERE key = ?", (key,)).fetchone()
-        return _CoreRow(*row) if row else None
-
-    def _insert(self, entry: CoreEntry) -> None:
-        namespace, name = (entry.signer.namespace, entry.signer.name) if entry.signer else (None, None)
-        with self.database.transaction() as db:
-            db.execute(
-                "INSERT INTO core (key, discovery_key, signer_namespace, signer_name) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (key) DO UPDATE SET signer_namespace = excluded.signer_namespace,"
-                " signer_name = excluded.signer_name",
-                (entry.key, entry.discovery_key, namespace, name),
-            )
-
-    def remove(self, key: CoreKey) -> None:
-        with self.database.transaction() as db:
-            row = db.execute("SELECT id, discovery_key FROM core WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return
-            core_id, discovery_key = row
-            for table in (NODE_PAGES.table, EXTENT_PAGES.table, "bitfield_page"):
-                _delete_pages(db, table, core_id, 0)
-            db.execute("DELETE FROM core WHERE id = ?", (core_id,))
-        self.cache.replace((), lambda page: page[1] == core_id)
-        directory = self._directory / discovery_key.hex()
-        for file in directory.glob("data*"):
-            self.files.forget(file)
-        shutil.rmtree(directory, ignore_errors=True)
-
-    def get_record(self, kind: str, key: str) -> bytes | None:
-        with self.database.reading() as db:
-            row = db.execute("SELECT value FROM record WHERE kind = ? AND key = ?", (kind, key)).fetchone()
-        return row[0] if row else None
-
-    def put_record(self, kind: str, key: str, value: bytes) -> None:
-        with self.database.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", (kind, key, value))
-
-    def delete_record(self, kind: str, key: str) -> None:
-        with self.database.transaction() as db:
-            db.execute("DELETE FROM record WHERE kind = ? AND key = ?", (kind, key))
-
-    def records(self, kind: str) -> list[tuple[str, bytes]]:
-        with self.database.reading() as db:
-            return db.execute("SELECT key, value FROM record WHERE kind = ? ORDER BY key", (kind,)).fetchall()
-
-    def statistics(self) -> StorageStatistics:
-        with self.database.reading() as db:
-            cores, block_bytes = db.execute(
-                "SELECT count(*), coalesce(sum(block_bytes), 0) FROM core"
-            ).fetchone()
-        with disk_errors(str(self._directory)):
-            files = sum(file.stat().st_blocks * STAT_BLOCK_BYTES for file in self._directory.glob("*/data*"))
-            return StorageStatistics(cores, block_bytes, files, self.database.size_bytes())
-
-    def close(self) -> None:
-        self.database.close()
-        self.files.close()
+    database: Database
+    cache: PageCache
+    files: OpenFiles
+    disk: Disk
 
 
 class SqliteStorage:
     """One log of a home; the module's docstring tells its files and its commit rule."""
 
-    def __init__(self, backend: SqliteBackend, directory: Path, row: "_CoreRow") -> None:
+    def __init__(self, shared: SharedFiles, directory: Path, row: CoreRow) -> None:
         if row.id > MAX_CORE_ID:
             raise StorageError("the store has no room for another log")
-        self._backend = backend
+        self._shared = shared
         self._directory = directory
         self._core_id = row.id
         self._lock = threading.Lock()  # one writer at a time
         self._manifest = row.manifest
         self._head = _decode_head(row.fork, row.length, row.roots, row.signature)
         self._file_number = row.file_number
+        self._file = self._data_file(row.file_number)
         self._file_end = row.file_end
         self._block_bytes = row.block_bytes
 
@@ -180,14 +90,9 @@ class SqliteStorage:
     def manifest(self) -> bytes | None:
         return self._manifest
 
-    @property
-    def data_file(self) -> Path:
-        """The file that holds the blocks; it exists once a block was written."""
-        return self._directory / (f"data.{self._file_number}" if self._file_number else "data")
-
     def bitfield_pages(self) -> Iterable[tuple[int, bytes]]:
         first = row_number(self._core_id, 0)
-        with self._backend.database.reading() as db:
+        with self._shared.database.reading() as db:
             rows = db.execute(
                 "SELECT id - ?, data FROM bitfield_page WHERE id >= ? AND id < ? ORDER BY id",
                 (first, first, row_number(self._core_id + 1, 0)),
@@ -202,42 +107,37 @@ class SqliteStorage:
         return TreeNode(tree_index, size, digest) if digest != _ABSENT_HASH else None
 
     def read(self, start: int, stop: int) -> list[bytes | None]:
-        path = self.data_file
-        extents = [self._extent(index) for index in range(start, stop)]
-        blocks: list[bytes | None] = []
-        if not any(extents):
-            return [None] * len(extents)
-        with self._backend.files.use(path) as fd, disk_errors(str(path)):
-            for run in _runs(extents):
-                if run is None:
-                    blocks.append(None)
-                    continue
-                data = self._backend.disk.read(fd, run[-1].end - run[0].offset, run[0].offset)
-                if len(run) == 1:
-                    blocks.append(data)
-                else:
-                    base = run[0].offset
-                    blocks += [data[extent.offset - base : extent.end - base] for extent in run]
-        return blocks
+        file = self._file  # before the extents: those of an older file are not found in a newer one
+        return file.read([self._extent(index) for index in range(start, stop)])
+
+    def stage(self, blocks: Sequence[Buffer]) -> StagedBlocks:
+        return self._file.stage(blocks, self._file_end)
 
     def write(self, change: Change) -> None:
         with self._lock:
-            nodes = PageEditor(NODE_PAGES, lambda number: self._page(NODE_PAGES, number))
-            extents = PageEditor(EXTENT_PAGES, lambda number: self._page(EXTENT_PAGES, number))
-            freed = self._drop(change, nodes, extents)
-            written = self._write_blocks([value for _, value in change.blocks])
-            file_end = written[-1].end if written else self._file_end
-            replaced = (_extent(extents.get(index)) for index, _ in change.blocks)
-            freed += [extent for extent in replaced if extent is not None]
-            extents.fill(
-                (index, offset + 1, length)
-                for (index, _), (offset, length) in zip(change.blocks, written, strict=True)
-            )
-            nodes.fill(change.nodes)
-            added = sum(extent.length for extent in written) - sum(extent.length for extent in freed)
-            self._commit(change, nodes, extents, file_end, self._block_bytes + added)
-            if freed:
-                self._punch_holes(freed)
+            staged = change.staged or self.stage([value for _, value in change.blocks])
+            try:
+                self._write(change, staged)
+            finally:
+                staged.wait()
+
+    def _write(self, change: Change, staged: Staged) -> None:
+        nodes = PageEditor(NODE_PAGES, lambda number: self._page(NODE_PAGES, number))
+        extents = PageEditor(EXTENT_PAGES, lambda number: self._page(EXTENT_PAGES, number))
+        freed = self._drop(change, nodes, extents)
+        freed += [old for index, _ in change.blocks if (old := _extent(extents.get(index)))]
+        end = self._file_end
+        slots = []
+        for index, block in change.blocks:
+            slots.append((index, end + 1, len(block)))
+            end += len(block)
+        extents.fill(slots)
+        nodes.fill(change.nodes)
+        added = end - self._file_end - sum(extent.length for extent in freed)
+        staged.wait()
+        self._commit(change, nodes, extents, end, self._block_bytes + added)
+        if freed:
+            self._file.punch_holes(freed)
 
     def compact(self) -> int:
         """Copy the blocks to a new file when holes could not free the room of dropped ones.
@@ -245,24 +145,23 @@ class SqliteStorage:
         Returns the bytes that were freed on the disk; 0 when nothing is to be gained.
         """
         with self._lock:
-            path = self.data_file
-            if not path.exists():
-                return 0
-            before = path.stat().st_blocks * STAT_BLOCK_BYTES
+            before = self._file.bytes_on_disk()
             if before - self._block_bytes < (COMPACT_BYTES if self._block_bytes else 1):
                 return 0
-            return before - self._rewrite(path)
+            self._file.delete_others()
+            self._rewrite()
+            return before - self._file.bytes_on_disk()
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def _page(self, layout: PageLayout, number: int) -> bytes:
         """A page as last committed; ``b""`` when there is none."""
-        cache = self._backend.cache
+        cache = self._shared.cache
         key = (layout.table, self._core_id, number)
         page = cache.get(key)
         if page is None:
             ticket = cache.ticket
-            with self._backend.database.reading() as db:
+            with self._shared.database.reading() as db:
                 row = db.execute(
                     f"SELECT data FROM {layout.table} WHERE id = ?",
                     (row_number(self._core_id, number),),
@@ -278,7 +177,7 @@ class SqliteStorage:
     def _extents(self, start: int = 0) -> Iterator[tuple[int, Extent]]:
         """All extents from block ``start`` on, as committed."""
         first = row_number(self._core_id, 0)
-        with self._backend.database.reading() as db:
+        with self._shared.database.reading() as db:
             rows = db.execute(
                 "SELECT id - ?, data FROM extent_page WHERE id >= ? AND id < ? ORDER BY id",
                 (first, first + start // EXTENT_PAGES.slots, row_number(self._core_id + 1, 0)),
@@ -307,55 +206,15 @@ class SqliteStorage:
             extents.erase(cleared.start, cleared.stop)
         return freed
 
-    def _write_blocks(self, blocks: Sequence[Buffer]) -> list[Extent]:
-        """Bring blocks to the disk behind everything that counts; returns where they lie."""
-        extents: list[Extent] = []
-        end = self._file_end
-        for block in blocks:
-            extents.append(Extent(end, len(block)))
-            end += len(block)
-        if not blocks:
-            return extents
-        disk, path = self._backend.disk, self.data_file
-        self._make_file(path)
-        with self._backend.files.use(path) as fd:
-            try:
-                with disk_errors(str(path)):
-                    disk.write(fd, blocks, self._file_end)
-                    disk.sync(fd)
-            except StorageError:
-                self._cut_tail(fd)
-                raise
-        return extents
-
-    def _make_file(self, path: Path) -> None:
-        if path.exists():
-            return
-        disk = self._backend.disk
-        with disk_errors(str(path)):
-            parents = self._directory.parent
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            disk.sync_directory(self._directory)
-            disk.sync_directory(parents)
-            disk.sync_directory(parents.parent)
-
-    def _cut_tail(self, fd: int) -> None:
-        """Give back the room of a write that failed; the bytes do not count in any case."""
-        try:
-            self._backend.disk.truncate(fd, self._file_end)
-        except OSError:
-            return
-
     def _commit(
         self, change: Change, nodes: PageEditor, extents: PageEditor, file_end: int, block_bytes: int
     ) -> None:
         changed: list[tuple[PageKey, bytes]] = []
-        with self._backend.database.transaction() as db:
+        with self._shared.database.transaction() as db:
             for editor in (nodes, extents):
                 table = editor.layout.table
                 if editor.dropped_from is not None:
-                    _delete_pages(db, table, self._core_id, editor.dropped_from)
+                    delete_pages(db, table, self._core_id, editor.dropped_from)
                 pages = list(editor.pages)
                 self._put_pages(db, table, pages)
                 changed += [((table, self._core_id, number), page) for number, page in pages]
@@ -384,7 +243,7 @@ class SqliteStorage:
             return core_id == self._core_id and first is not None and number >= first
 
         any_dropped = any(first is not None for first in dropped_from.values())
-        self._backend.cache.replace(changed, is_dropped if any_dropped else None)
+        self._shared.cache.replace(changed, is_dropped if any_dropped else None)
 
     def _put_pages(self, db: sqlite3.Connection, table: str, pages: Iterable[tuple[int, bytes]]) -> None:
         db.executemany(
@@ -392,56 +251,36 @@ class SqliteStorage:
             [(row_number(self._core_id, number), page) for number, page in pages],
         )
 
-    # -- giving room back ------------------------------------------------------------------------------------
-
-    def _punch_holes(self, freed: list[Extent]) -> None:
-        """Free the room of dropped blocks; where the file system cannot, ``compact`` will."""
-        disk, path = self._backend.disk, self.data_file
+    def _rewrite(self) -> None:
+        """Copy all blocks into the next data file, in their order, and use that one from now on."""
+        old, number = self._file, self._file_number + 1
+        new = self._data_file(number)
+        extents = PageEditor(EXTENT_PAGES, lambda page: self._page(EXTENT_PAGES, page))
+        held = list(self._extents())
         try:
-            with self._backend.files.use(path) as fd:
-                for run in _runs(sorted(freed), limit=None):
-                    if run is not None and not disk.punch_hole(
-                        fd, run[0].offset, run[-1].end - run[0].offset
-                    ):
-                        return
-        except StorageError:
-            return  # the blocks are dropped already, only their room is not free yet
-
-    def _rewrite(self, path: Path) -> int:
-        """Copy all blocks into the next data file, in their order; returns the bytes it takes on the disk."""
-        disk, backend = self._backend.disk, self._backend
-        for leftover in self._directory.glob("data*"):
-            if leftover != path:  # of a compaction that was cut short
-                backend.files.forget(leftover)
-                leftover.unlink()
-        number = self._file_number + 1
-        target = self._directory / f"data.{number}"
-        editor = PageEditor(EXTENT_PAGES, lambda page: self._page(EXTENT_PAGES, page))
-        end = 0
-        try:
-            self._make_file(target)
-            with backend.files.use(path) as source, backend.files.use(target) as fd, disk_errors(str(target)):
-                for index, extent in self._extents():
-                    disk.write(fd, [disk.read(source, extent.length, extent.offset)], end)
-                    editor.fill([(index, end + 1, extent.length)])
-                    end += extent.length
-                disk.sync(fd)
-            pages = list(editor.pages)
-            with backend.database.transaction() as db:
+            copied = new.copy_from(old, [extent for _, extent in held])
+            extents.fill(
+                (index, offset + 1, length) for (index, _), (offset, length) in zip(held, copied, strict=True)
+            )
+            end = copied[-1].end if copied else 0
+            pages = list(extents.pages)
+            with self._shared.database.transaction() as db:
                 self._put_pages(db, EXTENT_PAGES.table, pages)
                 db.execute(
                     "UPDATE core SET file_number = ?, file_end = ?, block_bytes = ? WHERE id = ?",
                     (number, end, end, self._core_id),
                 )
         except BaseException:
-            backend.files.forget(target)
-            target.unlink(missing_ok=True)
+            new.delete()
             raise
         self._file_number, self._file_end, self._block_bytes = number, end, end
         self._publish([((EXTENT_PAGES.table, self._core_id, page), data) for page, data in pages], {})
-        backend.files.forget(path)
-        path.unlink(missing_ok=True)
-        return target.stat().st_blocks * STAT_BLOCK_BYTES
+        self._file = new
+        old.delete()
+
+    def _data_file(self, number: int) -> DataFile:
+        name = f"data.{number}" if number else "data"
+        return DataFile(self._directory / name, self._shared.disk, self._shared.files)
 
 
 def _extent(slot: tuple[int, int]) -> Extent | None:
@@ -460,37 +299,11 @@ def _spanning(length: int, old_length: int) -> Iterator[int]:
             yield node
 
 
-def _runs(
-    extents: Sequence[Extent | None], limit: int | None = MERGED_READ_BYTES
-) -> Iterator[list[Extent] | None]:
-    """Group extents that follow each other in the file, up to ``limit`` bytes; None stands for itself."""
-    run: list[Extent] = []
-    for extent in extents:
-        if run and (
-            extent is None
-            or extent.offset != run[-1].end
-            or (limit is not None and extent.end - run[0].offset > limit)
-        ):
-            yield run
-            run = []
-        if extent is None:
-            yield None
-        else:
-            run.append(extent)
-    if run:
-        yield run
-
-
-def _delete_pages(db: sqlite3.Connection, table: str, core_id: int, first: int) -> None:
+def delete_pages(db: sqlite3.Connection, table: str, core_id: int, first: int) -> None:
     db.execute(
         f"DELETE FROM {table} WHERE id >= ? AND id < ?",
         (row_number(core_id, first), row_number(core_id + 1, 0)),
     )
-
-
-def _entry(key: bytes, discovery_key: bytes, namespace: bytes | None, name: str | None) -> CoreEntry:
-    signer = SignerName(Namespace(namespace), name) if namespace is not None and name is not None else None
-    return CoreEntry(CoreKey(key), DiscoveryKey(discovery_key), signer)
 
 
 def _encode_roots(head: Head) -> bytes:

@@ -18,6 +18,14 @@ MAX_STORED_LENGTH: Final = 2**44
 """Blocks in one log. Far beyond any disk, and small enough for one 63-bit row number per page and log."""
 
 
+class Staged(Protocol):
+    """Blocks on their way to the disk; their buffers must not change before ``wait`` is over."""
+
+    def wait(self) -> None:
+        """Return when they are there; may be called again. Raises: DiskFullError, StorageError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One step of a log. The parts take effect in the order they stand here."""
@@ -26,6 +34,7 @@ class Change:
     cleared: Sequence[range] = ()  # these blocks go, their nodes stay
     nodes: Iterable[TreeNode] = ()  # to add or to replace
     blocks: Sequence[tuple[int, Buffer]] = ()  # block index, bytes
+    staged: Staged | None = None  # what ``stage`` gave for exactly these blocks
     bitfield: Mapping[int, bytes] = field(default_factory=dict)  # changed pages: number -> 4096 bytes
     head: Head | None = None
     manifest: bytes | None = None  # encoded
@@ -83,6 +92,13 @@ class CoreStorage(Protocol):
         """The blocks ``[start, stop)`` as stored, not checked; None for each that is not there.
 
         Raises: StorageError when the disk fails; bytes that are missing in a file read as shorter blocks.
+        """
+        ...
+
+    def stage(self, blocks: Sequence[Buffer]) -> Staged:
+        """Begin to bring blocks to the disk, while the caller works out the change they belong to.
+
+        The next ``write`` must be of this change. Without one the bytes do not count: wait, and forget them.
         """
         ...
 

@@ -21,7 +21,7 @@ from p2prss.log.home import Home
 from p2prss.log.log import Log
 from p2prss.log.manifest import Manifest, core_key
 from p2prss.log.memory_storage import MemoryBackend
-from p2prss.log.sqlite_storage import SqliteBackend
+from p2prss.log.sqlite_backend import SqliteBackend
 from p2prss.log.storage import CoreEntry, SignerName, StorageStatistics, StoreBackend
 
 

@@ -303,7 +303,7 @@ def overwrite(log: Log, index: int, data: bytes) -> None:
     assert isinstance(storage, SqliteStorage)
     extent = storage._extent(index)
     assert extent is not None
-    with storage.data_file.open("r+b") as file:
+    with storage._file.path.open("r+b") as file:
         file.seek(extent.offset)
         file.write(data)
 
@@ -349,18 +349,18 @@ def test_a_corrupt_block_is_not_sent_to_peers(tmp_path: Path) -> None:
         assert log.answer(ProofRequest(0, block=BlockRequest(5, 1))).block is not None
 
 
-def test_corrupt_nodes_and_heads_are_reported(sqlite_stores: tuple[Store, Store]) -> None:
+def test_corrupt_nodes_and_heads_are_reported(tmp_path: Path, sqlite_stores: tuple[Store, Store]) -> None:
     log = sqlite_stores[0].create("a log")
     log.append([b"block %03d" % n for n in range(100)])
-    backend = log._storage._backend  # type: ignore[attr-defined]  # only the SQLite storage has one
-    with backend.database.transaction() as db:
+    shared = log._storage._shared  # type: ignore[attr-defined]  # only the SQLite storage has one
+    with shared.database.transaction() as db:
         (page,) = db.execute("SELECT data FROM node_page ORDER BY id").fetchone()
         changed = bytearray(page)
         changed[5 * 40 + 20] ^= 1  # the hash of node 5
         db.execute("UPDATE node_page SET data = ? WHERE data = ?", (bytes(changed), page))
         db.execute("UPDATE core SET signature = zeroblob(64)")
     sqlite_stores[0].close()
-    with Store.open(backend._directory.parent) as store:
+    with Store.open(tmp_path / "a") as store:
         report = store.create("a log").verify()
     assert report.corrupt_blocks == ()
     assert set(report.corrupt_nodes) == {3, 5}

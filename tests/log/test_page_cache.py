@@ -1,6 +1,7 @@
 """The cache is bounded, keeps what is used, and never shows a page that was replaced."""
 
 import random
+from functools import partial
 
 from p2prss.log.page_cache import PageCache, PageKey
 from p2prss.units import KIB
@@ -8,6 +9,10 @@ from p2prss.units import KIB
 
 def key(number: int, table: str = "node_page", core_id: int = 1) -> PageKey:
     return (table, core_id, number)
+
+
+def is_page(number: int, page: PageKey) -> bool:
+    return page[2] == number
 
 
 def test_memory_stays_bounded_and_used_pages_stay() -> None:
@@ -54,7 +59,7 @@ def test_the_bytes_used_are_those_of_the_pages() -> None:
         elif step == 2:
             cache.offer(key(number), bytes(choices.randrange(3000)), cache.ticket)
         else:
-            cache.replace((), lambda page, number=number: page[2] == number)
+            cache.replace((), partial(is_page, number))
         pages = {**cache._old, **cache._young}
         assert len(pages) == len(cache._old) + len(cache._young)
         assert cache.used_bytes == sum(len(page) + 200 for page in pages.values()) <= 32 * KIB

@@ -14,7 +14,7 @@ import pytest
 from p2prss.errors import DiskFullError, SchemaError, StorageError
 from p2prss.log.database import SCHEMA_VERSION
 from p2prss.log.log import Log
-from p2prss.log.sqlite_storage import SqliteBackend
+from p2prss.log.sqlite_backend import SqliteBackend
 from p2prss.log.store import Store
 from p2prss.units import KIB, MIB
 from tests.fakes.failing_disk import FailingDisk

@@ -11,7 +11,7 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.log.memory_storage import MemoryBackend
 from p2prss.log.merkle import Head, TreeBatch
 from p2prss.log.proof_parts import TreeNode
-from p2prss.log.sqlite_storage import SqliteBackend
+from p2prss.log.sqlite_backend import SqliteBackend
 from p2prss.log.storage import Change, CoreEntry, CoreStorage, StoreBackend
 
 KEY = CoreKey(bytes(range(32)))
