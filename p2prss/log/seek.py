@@ -32,18 +32,20 @@ class SeekResult:
 def seek(head: Head, node: NodeLookup, byte_offset: int, padding: int = 0) -> SeekResult | None:
     """Find a byte; None when it is negative or beyond the end.
 
-    Byte 0 is in block 0 even if that is empty; elsewhere empty blocks are passed over, as in the reference.
+    Where a block begins with the byte, an empty one in front of it may be found instead, as in the reference.
     """
-    if byte_offset <= 0:
-        return SeekResult(0, min(1, head.length), 0) if byte_offset == 0 else None
+    if byte_offset < 0:
+        return None
+    start = 0
     for root in head.roots:
+        if byte_offset == 0:
+            break
         size = unpadded_size(root, padding)
         if byte_offset < size:
-            index, offset = _descend(root, node, byte_offset, padding)
-            start = flat_tree.left_span(index) // 2
-            return SeekResult(start, start + flat_tree.leaves(index), offset)
+            return _descend(root, node, byte_offset, padding)
         byte_offset -= size
-    return SeekResult(head.length, head.length, 0) if byte_offset == 0 else None
+        start += flat_tree.leaves(root.index)
+    return SeekResult(start, min(start + 1, head.length), 0) if byte_offset == 0 else None
 
 
 def byte_offset(head: Head, node: NodeLookup, index: int) -> int | None:
@@ -82,10 +84,10 @@ def _offset_below(index: int, node: NodeLookup, leaf: int) -> int | None:
     return offset
 
 
-def _descend(root: TreeNode, node: NodeLookup, offset: int, padding: int) -> tuple[int, int]:
-    """The deepest known node that holds the byte, and the byte's offset in it."""
+def _descend(root: TreeNode, node: NodeLookup, offset: int, padding: int) -> SeekResult:
+    """Follow the sizes of left children down to the byte, or to where one is missing."""
     index = root.index
-    while index & 1:
+    while index & 1 and offset:
         half = flat_tree.half_span(index) >> 1
         left = node(index - half)
         if left is None:
@@ -96,7 +98,8 @@ def _descend(root: TreeNode, node: NodeLookup, offset: int, padding: int) -> tup
         else:
             offset -= size
             index += half
-    return index, offset
+    start = flat_tree.left_span(index) // 2
+    return SeekResult(start, start + flat_tree.leaves(index) if offset else start + 1, offset)
 
 
 def seek_target(root: TreeNode, node: NodeLookup, offset: int, padding: int) -> int:

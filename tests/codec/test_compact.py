@@ -184,6 +184,7 @@ def test_uint_comes_back_in_the_shortest_form(number: int) -> None:
         (Writer.uint, -1),
         (Writer.uint, MAX_SAFE_INTEGER + 1),
         (extra.write_int, 2**52),
+        (lambda out, value: extra.write_fixed_uint(out, value, 2), 2**16),
         (extra.write_lexint, 2**32 + 5),
         (extra.write_lexint, -1),
         (extra.write_json, float("nan")),
@@ -209,6 +210,17 @@ def test_any_is_bounded_in_depth_and_count() -> None:
     extra.write_any(out, [None] * extra.MAX_VALUES)
     with pytest.raises(DecodeError, match="many"):
         extra.read_any(Reader(out.finish()))
+
+
+def test_json_and_bit_arrays_are_bounded() -> None:
+    with pytest.raises(DecodeError, match="bytes of JSON"):
+        extra.read_raw_json(Reader(b" " * (extra.MAX_JSON_SIZE + 1)))
+    with pytest.raises(DecodeError, match="NaN"):
+        extra.read_raw_json(Reader(b"NaN"))
+    out = Writer()
+    extra.write_bit_array(out, [True] * (extra.MAX_BITS + 1))
+    with pytest.raises(DecodeError, match="bits"):
+        extra.read_bit_array(Reader(out.finish()))
 
 
 def test_limits_of_the_caller_hold() -> None:

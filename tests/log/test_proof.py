@@ -17,14 +17,18 @@ from p2prss.log.merkle import Head, TreeBatch, leaf_hash
 from p2prss.log.proof import InvalidRequestError, NotHeldError, nodes_needed
 from p2prss.log.proof_parts import (
     BlockRequest,
+    HashProof,
     HashRequest,
     Proof,
     ProofRequest,
+    SeekProof,
     SeekRequest,
     TreeNode,
+    UpgradeProof,
     UpgradeRequest,
 )
 from p2prss.log.seek import seek
+from p2prss.log.verify import MAX_PATH_NODES
 from p2prss.wire.messages import Data
 from tests.fakes.memory_log import MemoryLog, Reader, Writer
 
@@ -380,6 +384,123 @@ def test_a_doubtful_pair_in_an_upgrade_is_put_right_by_a_block() -> None:
     assert reader.nodes[3].size != writer.nodes[3].size
     follow(reader, writer, block=1)
     agree(reader, writer, [writer.blocks[index] for index in range(8)])
+
+
+def test_a_doubtful_pair_fits_the_half_we_are_sure_of() -> None:
+    writer = writer_of(8)
+    for sure, lost in ((8, 10), (10, 8)):
+        reader = reader_of(writer)
+        follow(reader, writer, block=4)
+        del reader.nodes[lost]
+        request = ProofRequest(0, hash=HashRequest(8, 3))
+        answer = writer.answer(request)
+        first, second, *rest = answer.hash.nodes
+        shifted = [first._replace(size=first.size - 1), second._replace(size=second.size + 1), *rest]
+        reader.apply(request, replace(answer, hash=answer.hash._replace(nodes=shifted)))
+        assert reader.nodes[sure] == writer.nodes[sure]
+        assert reader.nodes[lost] == writer.nodes[lost]
+
+
+def test_a_doubtful_pair_of_a_fork_does_not_touch_what_is_kept() -> None:
+    writer = writer_of(8)
+    reader = reader_of(writer)
+    follow(reader, writer, block=1)
+    writer.truncate(7)
+    request = ProofRequest(1, upgrade=UpgradeRequest(0, 7))
+    answer = writer.answer(request)
+    upgrade = answer.upgrade
+    halves = [writer.nodes[1], writer.nodes[5]]  # given in place of their parent, with a byte moved
+    shifted = [halves[0]._replace(size=halves[0].size + 1), halves[1]._replace(size=halves[1].size - 1)]
+    forged = upgrade._replace(length=2, nodes=shifted[:1], additional=[shifted[1], *upgrade.nodes[1:]])
+    reader.apply(None, replace(answer, upgrade=forged))
+    assert reader.head == writer.head
+    assert reader.nodes.items() <= writer.nodes.items()
+
+
+def test_a_corrected_node_without_its_parent_stands_alone() -> None:
+    writer = writer_of(8)
+    reader = reader_of(writer)
+    follow(reader, writer, block=4)
+    reader.nodes[8] = reader.nodes[8]._replace(size=99)
+    del reader.nodes[9]
+    follow(reader, writer, block=4)
+    assert reader.nodes[8] == writer.nodes[8]
+
+
+@pytest.mark.parametrize("offset", range(25))
+def test_a_seek_in_an_upgrade_shows_the_way_to_its_byte(offset: int) -> None:
+    writer = writer_of(13)
+    reader = Reader(writer.authority.key)
+    request = ProofRequest(0, upgrade=UpgradeRequest(0, 13), seek=SeekRequest(offset, 0), manifest=True)
+    answer = writer.answer(request)
+    if offset > writer.head.byte_length:
+        assert answer.seek is None
+    reader.apply(request, answer)
+    assert seek(reader.head, reader.nodes.get, offset) == seek(writer.head, writer.nodes.get, offset)
+
+
+def test_a_seek_may_show_the_hash_asked_for() -> None:
+    writer = writer_of(8)
+    reader = reader_of(writer)
+    request = ProofRequest(0, hash=HashRequest(5, 2), seek=SeekRequest(3, 0))
+    path = [writer.nodes[index] for index in (1, 11)]
+    below = SeekProof(3, [writer.nodes[6], writer.nodes[4]])
+    reader.apply(request, Proof(0, hash=HashProof(5, path), seek=below))
+    assert {4, 6, 5, 1, 3, 11} <= reader.nodes.keys()
+    assert reader.nodes.items() <= writer.nodes.items()
+
+
+def test_lists_that_no_tree_needs_are_refused_before_hashing() -> None:
+    writer = writer_of(8)
+    reader = reader_of(writer)
+    many = [TreeNode(0, 0, bytes(32))] * (MAX_PATH_NODES + 1)
+    block = writer.answer(reader.request(block=1)).block
+    upgrade = UpgradeProof(8, 1, many, [], b"")
+    for proof in (
+        Proof(0, block=block._replace(nodes=many)),
+        Proof(0, upgrade=upgrade),
+        Proof(0, upgrade=upgrade._replace(nodes=[], additional=many)),
+    ):
+        with pytest.raises(ProofError):
+            reader.check(None, proof)
+
+
+def test_a_log_too_large_to_count_is_refused() -> None:
+    root = TreeNode(2**52 - 1, 2**53 - 1, bytes(32))
+    more = TreeNode(2**53 - 1 + 2**52, 2**53 - 1, bytes(32))
+    upgrade = UpgradeProof(0, 2**52, [TreeNode(2**52 - 1, 1, bytes(32))], [], b"")
+    for nodes, additional in (
+        ([root], [more]),
+        ([TreeNode(0, 2**53 - 1, bytes(32))], [TreeNode(2, 1, bytes(32))]),
+    ):
+        length = flat_tree.leaves(nodes[0].index)
+        forged = upgrade._replace(length=length, nodes=nodes, additional=additional)
+        with pytest.raises(ProofError, match="no log has"):
+            Reader(writer_of(1).authority.key).check(None, Proof(0, upgrade=forged))
+
+
+def test_an_upgrade_from_or_to_a_length_we_passed_over_is_unconnected() -> None:
+    writer = writer_of(12)
+    reader = reader_of(writer)
+    early = writer_of(7)
+    for request, log in (
+        (ProofRequest(0, upgrade=UpgradeRequest(5, 7)), writer),
+        (ProofRequest(0, upgrade=UpgradeRequest(0, 7)), early),
+    ):
+        with pytest.raises(ProofError) as caught:
+            reader.check(request, log.answer(request))
+        assert caught.value.unconnected
+
+
+def test_a_block_must_be_part_of_the_fork_that_comes_with_it() -> None:
+    writer = writer_of(8)
+    reader = reader_of(writer)
+    stray = writer.answer(reader.request(block=1)).block
+    writer.truncate(4)
+    writer.append([b"other"] * 4)
+    answer = writer.answer(ProofRequest(1, upgrade=UpgradeRequest(0, 8)))
+    with pytest.raises(ProofError):
+        reader.check(None, replace(answer, block=stray._replace(nodes=stray.nodes[:1])))
 
 
 def test_a_log_must_begin_with_its_prologue() -> None:
