@@ -174,19 +174,20 @@ class Downloads:
         else:
             self._put_in_pen(fetch, flight.waits_at)
 
-    def arrived_late(self, flight: Flight, proof: Proof) -> bool:
-        """An answer came to a request that was given up; says whether it is of use still."""
+    def arrived_late(self, flight: Flight, proof: Proof) -> None:
+        """An answer came to a request that was given up; take it if it is of use still."""
         block = flight.request.block
-        if block is None or flight.request.upgrade is not None or self._core.bitfield.has(block.index):
-            return False
-        fetch = self.blocks.get(block.index)
-        if fetch is None:
-            fetch = self.blocks[block.index] = Fetch(block.index)
-        elif fetch.stage is not Stage.ASKED:
-            return False
-        flight.fetch = fetch
+        flight.fetch = None
+        if flight.request.upgrade is None and block is not None:
+            if flight.request.fork != self._core.head.fork or self._core.bitfield.has(block.index):
+                return
+            fetch = self.blocks.get(block.index)
+            if fetch is None:
+                fetch = self.blocks[block.index] = Fetch(block.index)
+            elif fetch.stage is not Stage.ASKED:
+                return
+            flight.fetch = fetch
         self.arrived(flight, proof)
-        return True
 
     def applied(self, apply: Apply, verdict: Verdict) -> bool:
         """The shell is done with an answer. Returns: whether it brought a block that is held now."""

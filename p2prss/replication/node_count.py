@@ -77,19 +77,21 @@ def root_level(index: int, length: int) -> int:
 def known_level(index: int, length: int, held: Bitfield, coming: BlockSet | None = None) -> tuple[int, bool]:
     """The lowest ancestor of block ``index`` that is known, as ``(level, certain)``.
 
-    ``certain`` is false when it is known only by blocks of ``coming``, which are not stored yet.
+    ``certain`` is false when it is known by blocks of ``coming``, which may not be stored yet.
     """
     top = root_level(index, length)
     for level in range(top):
+        if coming is not None and coming.below(index, level + 1):
+            return level, False  # or for certain: looking would cost more than finding out later
         if below_held(index, level + 1, held):
             return level, True
-        if coming is not None and coming.below(index, level + 1):
-            return level, False
     return top, True
 
 
 def below_held(index: int, level: int, held: Bitfield) -> bool:
-    """Whether a held block lies below the ancestor of block ``index`` at ``level``."""
+    """Whether another held block lies below the ancestor of block ``index``, not held, at ``level``."""
+    if level == 1:
+        return held.has(index ^ 1)
     start = index >> level << level
     return held.any_set(start, start + (1 << level))
 
@@ -99,8 +101,9 @@ def knows_roots(length: int, own_length: int, held: Bitfield) -> bool:
     start = 0
     while start < length:
         level = (length - start).bit_length() - 1
-        is_root = level == root_level(start, own_length)
-        if not is_root and not below_held(start, level + 1, held):
+        parent = level + 1
+        first = start >> parent << parent
+        if level != root_level(start, own_length) and not held.any_set(first, first + (1 << parent)):
             return False
         start += 1 << level
     return True

@@ -93,7 +93,7 @@ class Replicator:
         self._now = 0.0
         self._stored: list[int] = []  # blocks that peers brought since the last drain
         self._told = core.bitfield.copy()  # blocks peers may have been told of
-        self._told_all = False  # that we hold the whole log
+        self._told_whole = -1  # the length at which peers were told that we hold all
         self._sync_all = False
         self._stalled = False
         self._set_head()
@@ -311,6 +311,7 @@ class Replicator:
         peer.dry = False
         if changed:
             peer.refused_upgrade = None
+            self._wants.rewind(0, peer.number)  # a longer tree can prove more
         if changed and sync.fork == self._head.fork and sync.length < self._head.length:
             self._send_sync(peer, again=True)
 
@@ -370,7 +371,9 @@ class Replicator:
             self._drop(peer, DropReason.WRONG_ANSWER)
             return
         given_up = flight.given_up
-        if block is not None and self._wants.priority_of(block.index) is not None:
+        if flight.request.upgrade is not None or (
+            block is not None and self._wants.priority_of(block.index) is not None
+        ):
             self._downloads.arrived_late(flight, data.proof)
         if given_up:
             peer.answered(flight, nbytes, now)
@@ -449,18 +452,17 @@ class Replicator:
         self._told.set_range(start, stop)
         length, contiguous = self._head.length, self._core.contiguous_length
         if contiguous == length:
-            if start < stop and (not self._told_all or stop == length):
-                self._told_all = True
+            if self._told_whole != length:
+                self._told_whole = length
                 self._broadcast(Range(0, length))
             return
-        self._told_all = False
         for peer in self._peers.values():
             if peer.interests.covers(start, stop, length) and not peer.holdings.has_all(start, stop):
                 self._events.append(Send(peer.number, Range(start, stop - start)))
 
     def _withdraw(self, start: int, stop: int) -> None:
         self._told.unset_range(start, stop)
-        self._told_all = False
+        self._told_whole = -1
         self._broadcast(Range(start, stop - start, drop=True))
 
     def _broadcast(self, message: Message) -> None:
@@ -501,7 +503,7 @@ class Replicator:
         self._events.append(Upgraded(head))
 
     def _cut(self, common: int, old: Head) -> None:
-        self._downloads.cut()
+        self._scheduler.cut()
         self._stored = [index for index in self._stored if self._core.bitfield.has(index)]
         for want in self._wants:
             want.cursors.clear()

@@ -158,14 +158,13 @@ class Scheduler:
         held, claimed = self._core.bitfield, self._downloads.blocks
         for priority in reversed(Priority):
             for want in self._wants.of(priority):
+                begin = self._begin(want, peer)
                 while True:
                     if not peer.has_room(priority):
                         return
                     if self._downloads.congested and priority is not Priority.PLAYHEAD:
                         return
-                    index = next_block(
-                        want, peer.number, peer.holdings, held, claimed, length, self._begin(want, peer)
-                    )
+                    index = next_block(want, peer.number, peer.holdings, held, claimed, length, begin)
                     if index is None:
                         break
                     self._ask_block(peer, index, priority, now)
@@ -376,6 +375,15 @@ class Scheduler:
                 and self._wants.priority_of(block.index) is not None
             ):
                 self._downloads.revive(flight, now)
+
+    def cut(self) -> None:
+        """The log changed its fork: whatever was asked about the old one is of no use."""
+        for peer in self._peers.values():
+            for flight in [flight for flight in peer.flights.values() if flight.fetch is None]:
+                self._downloads.cancel(flight)
+                self.give_up(flight)
+        self._upgrade = None
+        self._downloads.cut()
 
     def leave(self, peer: Peer) -> None:
         """A peer is gone: what it was asked for goes to others."""
