@@ -6,10 +6,8 @@ A body goes straight to a file and through SHA-256; a broken one is resumed wher
 No error text holds credentials: of a URL they show scheme, host and path.
 """
 
-import errno
 import math
 import os
-import re
 import stat
 import zlib
 from base64 import b64encode
@@ -18,21 +16,22 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from hashlib import sha256
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import httpcore
 import httpx
 import trio
 
 from p2prss import __version__
-from p2prss.errors import DiskFullError, FetchError, StorageError, TryAgainError
+from p2prss.errors import FetchError, TryAgainError
 from p2prss.feed.address import VettingBackend
-from p2prss.feed.media_types import SNIFF_BYTES, plain, sniff
+from p2prss.feed.body_file import BodyFile, os_reason
+from p2prss.feed.media_types import plain, sniff
+from p2prss.feed.origin_url import origin_of, path_of, redact, source_url, urlsplit_or_fail, without_user
 from p2prss.units import KIB, MIB
 
 MAX_REDIRECTS: Final = 10  # chains of analytics prefixes are normal
@@ -44,8 +43,6 @@ SILENCE_SECONDS: Final = 60.0  # without a byte, in the middle of a body as well
 WRITE_BATCH: Final = 1 * MIB  # bytes collected for one trip to a worker thread
 
 USER_AGENT: Final = f"p2prss/{__version__} (+https://pypi.org/project/p2prss/)"
-
-_SECRET: Final = re.compile(r"token|secret|passw|auth|sign|sig$|key|session|user|email", re.IGNORECASE)
 
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BUSY: Final = frozenset({429, 503})
@@ -103,32 +100,6 @@ class Fetched:
         return target
 
 
-def redact(url: str) -> str:
-    """A URL for people: without user, password, query and fragment, which may be secrets."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if ":" in host:
-            host = f"[{host}]"
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "an unreadable address"
-    shown = f"{parts.scheme}://{host}{port}{parts.path}"
-    return shown if len(shown) <= 200 else shown[:199] + "…"
-
-
-def public_url(url: str) -> str:
-    """A URL that strangers may see: no user, no password, no fragment, nothing in the query that looks like a secret."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    query = "&".join(
-        part for part in parts.query.split("&") if part and not _SECRET.search(part.partition("=")[0])
-    )
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
-
-
 class Fetcher:
     """Fetches what a source and its feed name. Use it as an async context manager.
 
@@ -143,15 +114,20 @@ class Fetcher:
         self.source_url = source_url(source)
         parts = urlsplit(self.source_url)
         if parts.scheme == "file":
-            self._folder = _path_of(parts).parent.resolve()
+            self._folder = path_of(parts).parent.resolve()
         else:
-            self._origin = _origin_of(self.source_url)
+            self._origin = origin_of(self.source_url)
             if parts.username or parts.password:
                 pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
                 self._authorization = "Basic " + b64encode(pair.encode()).decode()
         self._user_agent = user_agent
         self._hosts: dict[str, trio.CapacityLimiter] = {}
         self._client: httpx.AsyncClient | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the source is a file of this machine."""
+        return self._folder is not None
 
     async def __aenter__(self) -> Self:
         return self
@@ -196,7 +172,7 @@ class Fetcher:
 
     def authorization_for(self, url: str) -> str:
         """The credentials of the source, for its own origin only."""
-        return self._authorization if self._authorization and _origin_of(url) == self._origin else ""
+        return self._authorization if self._authorization and origin_of(url) == self._origin else ""
 
     def limiter(self, url: str) -> trio.CapacityLimiter:
         """What keeps us at ``CONNECTIONS_PER_HOST``."""
@@ -220,7 +196,7 @@ class Fetcher:
 
     def _copy(self, url: str, into: Path, max_bytes: int) -> Fetched:
         """Copy a file that lies in the folder of a local source."""
-        path = _path_of(urlsplit(url))
+        path = path_of(urlsplit(url))
         if self._folder is None:
             raise FetchError("a feed from elsewhere may not name local files")
         try:
@@ -231,11 +207,11 @@ class Fetcher:
         except FileNotFoundError:
             raise FetchError(f"{path} does not exist") from None
         except (OSError, RuntimeError, ValueError) as error:
-            raise FetchError(f"{path} cannot be read: {_reason(error)}") from None
+            raise FetchError(f"{path} cannot be read: {os_reason(error)}") from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise FetchError(f"{path} is no regular file")
-            with _Body(into, max_bytes) as body:
+            with BodyFile(into, max_bytes) as body:
                 while data := os.read(descriptor, WRITE_BATCH):
                     body.write([data])
         finally:
@@ -252,55 +228,6 @@ class _Transport(httpx.AsyncHTTPTransport):
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context, max_connections=None, max_keepalive_connections=20, network_backend=backend
         )
-
-
-class _Body:
-    """The file a body goes to, with its hash; ``write`` and ``rewind`` block and run in a worker thread."""
-
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path = path
-        self._max_bytes = max_bytes
-        self._file = -1
-        self._hash = sha256()
-        self.byte_length = 0
-        self.head = b""
-
-    def __enter__(self) -> Self:
-        with _disk_errors(self._path):
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._file)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what was written, in hex."""
-        return self._hash.hexdigest()
-
-    def write(self, pieces: list[bytes]) -> None:
-        """Append some pieces. Raises: FetchError above the size limit, StorageError."""
-        size = sum(map(len, pieces))
-        if self.byte_length + size > self._max_bytes:
-            raise FetchError(f"it is larger than the limit of {self._max_bytes} bytes")
-        for piece in pieces:
-            if len(self.head) < SNIFF_BYTES:
-                self.head = (self.head + piece[:SNIFF_BYTES])[:SNIFF_BYTES]
-            self._hash.update(piece)
-            view = memoryview(piece)
-            while view:
-                with _disk_errors(self._path):
-                    view = view[os.write(self._file, view) :]
-        self.byte_length += size
-
-    def rewind(self) -> None:
-        """Begin anew."""
-        with _disk_errors(self._path):
-            os.ftruncate(self._file, 0)
-            os.lseek(self._file, 0, os.SEEK_SET)
-        self._hash = sha256()
-        self.byte_length = 0
-        self.head = b""
 
 
 class _Retry(Exception):
@@ -327,7 +254,7 @@ class _Download:
     ) -> None:
         self._fetcher = fetcher
         self._url = url
-        self._body = _Body(into, max_bytes)
+        self._body = BodyFile(into, max_bytes)
         self._into = into
         self._max_bytes = max_bytes
         self._retries = retries
@@ -386,7 +313,7 @@ class _Download:
         client = self._fetcher.client
         client.cookies.clear()
         with _network_errors():
-            return await stack.enter_async_context(client.stream("GET", _without_user(url), headers=headers))
+            return await stack.enter_async_context(client.stream("GET", without_user(url), headers=headers))
 
     async def _take(
         self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...], ranged: bool
@@ -519,21 +446,6 @@ class _network_errors:  # noqa: N801 - used like a function
                 return
 
 
-class _disk_errors:  # noqa: N801 - used like a function
-    """Name the disk's errors; a full one is an error of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise (DiskFullError if full else StorageError)(f"{self._path}: {_reason(error)}") from error
-
-
 def _refusal(response: httpx.Response) -> Exception:
     status = response.status_code
     phrase = response.reason_phrase[:60]
@@ -559,7 +471,7 @@ def _retry_after(value: str) -> float | None:
 
 
 def _target(url: str, response: httpx.Response) -> str:
-    location = response.headers.get("location", "")
+    location = str(response.headers.get("location", ""))
     if not location or len(location) > MAX_URL_LENGTH:
         raise FetchError("it redirects to nowhere")
     try:
@@ -570,50 +482,6 @@ def _target(url: str, response: httpx.Response) -> str:
         raise FetchError("it redirects to something that is neither http nor https")
     urlsplit_or_fail(target)
     return target
-
-
-def urlsplit_or_fail(url: str) -> SplitResult:
-    """Take a URL apart. Raises: FetchError for what is none, or of no kind we fetch."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port, parts.hostname
-    except ValueError:
-        raise FetchError("the address is unreadable") from None
-    if parts.scheme not in ("http", "https", "file"):
-        raise FetchError(
-            f"only http and https addresses are fetched, not {parts.scheme[:20] or 'relative ones'}"
-        )
-    if parts.scheme != "file" and not parts.hostname:
-        raise FetchError("the address names no host")
-    return parts
-
-
-def source_url(source: str) -> str:
-    """What the user typed as a URL: http, https or file."""
-    if "://" in source:
-        urlsplit_or_fail(source)
-        return source
-    return Path(source).expanduser().absolute().as_uri()
-
-
-def _path_of(parts: SplitResult) -> Path:
-    if parts.netloc not in ("", "localhost") or "\0" in unquote(parts.path):
-        raise FetchError("the address of a local file is unreadable")
-    return Path(unquote(parts.path))
-
-
-def _origin_of(url: str) -> tuple[str, str, int]:
-    parts = urlsplit_or_fail(url)
-    return (
-        parts.scheme,
-        (parts.hostname or "").lower(),
-        parts.port or (443 if parts.scheme == "https" else 80),
-    )
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
 
 
 def _coding(headers: httpx.Headers) -> str:
@@ -628,7 +496,3 @@ def _strong_validator(headers: httpx.Headers) -> str:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or type(error).__name__).lower()

@@ -231,10 +231,12 @@ def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bo
     base = None
     for one, place in places_in(element):
         address = written = address_at(one, place)
+        if not written:
+            continue
         if not written.startswith(("http://", "https://")) or one.get(XML_BASE):
             base = base_of(one, url) if base is None or one.get(XML_BASE) else base
             address = resolve(base, written)
-        if not address or len(address) > MAX_URL_LENGTH or len(found) >= MAX_ASSETS:
+        if len(address) > MAX_URL_LENGTH or len(found) >= MAX_ASSETS:
             continue
         is_relative = is_relative or address != written
         found.setdefault(address, _enclosure(one, place, address))

@@ -10,7 +10,8 @@ import trio
 
 from p2prss.errors import FetchError, TryAgainError
 from p2prss.feed.address import is_public
-from p2prss.feed.fetch import USER_AGENT, Fetched, Fetcher, Retries, Validators, redact
+from p2prss.feed.fetch import USER_AGENT, Fetched, Fetcher, Retries, Validators
+from p2prss.feed.origin_url import public_url, redact
 from p2prss.units import MIB
 from tests.tools.make_podcast import Origin
 
@@ -287,3 +288,15 @@ async def test_a_remote_feed_names_no_local_files(origin: Origin, tmp_path: Path
 )
 def test_no_secrets_are_shown(url: str, shown: str) -> None:
     assert redact(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://u:p@a.example/feed?id=7&access_token=1#f", "https://a.example/feed?id=7"),
+        ("https://a.example/?feed=podcast&page=2", "https://a.example/?feed=podcast&page=2"),
+        ("http://[", ""),
+    ],
+)
+def test_what_strangers_may_see_of_an_address(url: str, public: str) -> None:
+    assert public_url(url) == public

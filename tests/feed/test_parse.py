@@ -187,6 +187,11 @@ def test_every_kind_of_file_is_found() -> None:
     }
 
 
+def test_an_empty_address_is_no_file() -> None:
+    item = parse_feed(rss('<item><enclosure url=" "/><enclosure/></item>'), url=URL).items[0]
+    assert (item.files, item.guid.startswith("urn:")) == ((), True)
+
+
 def test_live_items_are_left_to_the_channel() -> None:
     feed = parse("homegrown-hits.xml")
     assert b"liveItem" in feed.channel.xml

@@ -1,0 +1,215 @@
+"""Fetching what is missing of an archive's media, and appending it.
+
+Two downloads at a time, the next ones running while the last is appended. Each item's files become
+visible in a step of their own, so an interrupted run keeps every finished episode.
+"""
+
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+import trio
+
+from p2prss.errors import DiskFullError, FetchError, P2prssError, TryAgainError
+from p2prss.feed.changes import with_record
+from p2prss.feed.fetch import Fetched, Fetcher, Retries
+from p2prss.feed.media_types import settle
+from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent, MirrorReport
+from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy
+from p2prss.feed.origin_url import redact
+from p2prss.feed.policy import (
+    Announced,
+    announced,
+    limit_of,
+    may_be_page,
+    missing,
+    needs_yes,
+    room_left,
+    within,
+)
+from p2prss.feed.writer import FeedWriter, NewFile
+
+DOWNLOADS: Final = 2  # items at a time
+
+Ask = Callable[[Announced], Awaitable[bool]]
+
+
+class Capture:
+    """The media of one update; what it did goes into ``report`` and to ``tell``."""
+
+    def __init__(
+        self,
+        writer: FeedWriter,
+        fetcher: Fetcher,
+        folder: Path,
+        policy: CapturePolicy,
+        retries: Retries,
+        may_fetch: Ask | None,
+        now: Callable[[], datetime],
+        tell: Callable[[MirrorEvent], None],
+        report: MirrorReport,
+    ) -> None:
+        self._writer = writer
+        self._fetcher = fetcher
+        self._folder = folder
+        self._policy = policy
+        self._retries = retries
+        self._may_fetch = may_fetch
+        self._now = now
+        self._tell = tell
+        self._report = report
+
+    async def run(self) -> None:
+        """Fetch what is missing and wanted, newest first."""
+        writer, policy = self._writer, self._policy
+        info = writer.info
+        jobs: list[ArchivedItem | None] = []
+        if policy.media and info is not None and missing(info.channel_assets):
+            jobs.append(None)
+        jobs += [item for item in within(policy, writer.newest_first) if missing(item.assets)]
+        if not jobs:
+            return
+        assets = [
+            asset for job in jobs for asset in (job.assets if job else info.channel_assets if info else ())
+        ]
+        what = announced(assets)
+        if not await self._agrees(what):
+            self._report.declined = what
+            return
+        await self._run_jobs(jobs)
+
+    async def _run_jobs(self, jobs: Sequence[ArchivedItem | None]) -> None:
+        """Two tasks fetch, this one appends: a file waits for no more than one other."""
+        queue = iter(enumerate(jobs))
+        send, receive = trio.open_memory_channel[tuple[ArchivedItem | None, dict[str, Fetched]]](0)
+
+        async def fetch(send: trio.MemorySendChannel[tuple[ArchivedItem | None, dict[str, Fetched]]]) -> None:
+            async with send:
+                for number, job in queue:
+                    await send.send((job, await self._fetch_job(job, number)))
+
+        try:
+            async with trio.open_nursery() as nursery, receive:
+                for _ in range(DOWNLOADS):
+                    nursery.start_soon(fetch, send.clone())
+                send.close()
+                async for job, found in receive:
+                    await self._store_job(job, found)
+        except ExceptionGroup as group:
+            raise _only_error(group) from None
+
+    def _files_of(self, job: ArchivedItem | None) -> tuple[Asset, ...]:
+        info = self._writer.info
+        return job.assets if job is not None else info.channel_assets if info is not None else ()
+
+    def _title_of(self, job: ArchivedItem | None) -> str:
+        info = self._writer.info
+        return job.title if job is not None else info.title if info is not None else ""
+
+    async def _fetch_job(self, job: ArchivedItem | None, number: int) -> dict[str, Fetched]:
+        """Get an item's files, by address; those that fail are told and left out."""
+        found: dict[str, Fetched] = {}
+        for place, asset in enumerate(missing(self._files_of(job))):
+            if asset.url in self._writer.by_url:
+                continue
+            path = self._folder / f"{number}-{place}"
+            try:
+                found[asset.url] = await self._fetch_asset(asset, path)
+            except (FetchError, TryAgainError) as error:
+                path.unlink(missing_ok=True)
+                failure = MediaFailed(self._title_of(job), str(error))
+                self._report.failures.append(failure)
+                self._tell(failure)
+        return found
+
+    async def _fetch_asset(self, asset: Asset, path: Path) -> Fetched:
+        disk = shutil.disk_usage(self._folder)
+        room = room_left(disk.free, disk.total)
+        if room < (asset.byte_length or 0):
+            raise DiskFullError("the disk is too full to go on mirroring")
+        url = asset.url
+        if not urlsplit(url).scheme:
+            url = urljoin(self._fetcher.source_url, url)  # only a local source leaves them relative
+        fetched = await self._fetcher.fetch(
+            url,
+            path,
+            max_bytes=limit_of(asset),
+            retries=self._retries,
+            refuse_html=not may_be_page(asset),
+        )
+        if not fetched.byte_length:
+            raise FetchError(f"{redact(url)}: the file is empty")
+        return fetched
+
+    async def _store_job(self, job: ArchivedItem | None, found: dict[str, Fetched]) -> None:
+        """Append an item's new files and write its entry."""
+        new: dict[str, NewFile] = {}  # by sha256
+        assets: list[Asset] = []
+        for asset in self._files_of(job):
+            fetched = found.get(asset.url)
+            if fetched is None:
+                known = self._writer.by_url.get(asset.url)
+                assets.append(asset if asset.path or known is None else _adopt(asset, known))
+                continue
+            mime_type, ending = settle(asset.url, asset.mime_type, fetched.mime_type, head=fetched.head)
+            sha256 = fetched.sha256
+            path = self._writer.media.get(sha256)
+            is_new = path is None and sha256 not in new
+            if path is None:
+                path = new.setdefault(
+                    sha256,
+                    NewFile(f"/media/{sha256[:2]}/{sha256}.{ending}", fetched.path, fetched.byte_length),
+                ).path
+            assets.append(
+                msgspec.structs.replace(
+                    asset,
+                    path=path,
+                    mime_type=mime_type[:200],
+                    byte_length=fetched.byte_length,
+                    sha256=sha256,
+                    captured_at=self._now(),
+                )
+            )
+            self._report.fetched_files += is_new
+            self._report.fetched_bytes += fetched.byte_length if is_new else 0
+            self._tell(MediaStored(self._title_of(job), asset.role, fetched.byte_length, is_new))
+        await self._write_job(job, tuple(assets), list(new.values()))
+        for fetched in found.values():
+            fetched.path.unlink(missing_ok=True)
+
+    async def _write_job(
+        self, job: ArchivedItem | None, assets: tuple[Asset, ...], new: list[NewFile]
+    ) -> None:
+        info = self._writer.info
+        if assets == self._files_of(job) or info is None:
+            return
+        if job is not None:
+            await self._writer.put_media(with_record(job, assets=assets), new, None)
+        else:
+            info = msgspec.structs.replace(info, channel_assets=assets)
+            await self._writer.put_media(None, new, info)
+
+    async def _agrees(self, what: Announced) -> bool:
+        if not needs_yes(what, shutil.disk_usage(self._folder).free):
+            return True
+        return self._may_fetch is not None and await self._may_fetch(what)
+
+
+def _only_error(group: ExceptionGroup[Exception]) -> Exception:
+    """The first of our own errors where there are no others: the disk may fail several tasks at once."""
+    ours, others = group.split(P2prssError)
+    if ours is None or others is not None:
+        return group
+    error: BaseException = ours
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, P2prssError)
+    return error
+
+
+def _adopt(asset: Asset, known: Asset) -> Asset:
+    return msgspec.structs.replace(known, role=asset.role)

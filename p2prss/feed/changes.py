@@ -1,0 +1,96 @@
+"""What an update has to write: the origin's feed held against the archive. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from p2prss.feed.model import ArchivedItem, Asset, Enclosure, Item, ItemRecord, ParsedFeed, item_id, item_path
+
+Change = tuple[ArchivedItem, bytes | None]
+"""An item as it is to be, and its XML, or None where only the record changes."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """Steps in the order to write them; ``older`` are versions that ``newest`` replaces at once.
+
+    Within a step items stand oldest first.
+    """
+
+    new: int = 0
+    changed: int = 0
+    removed: int = 0
+    older: list[Change] = field(default_factory=list)
+    newest: list[Change] = field(default_factory=list)
+
+
+def find_changes(
+    feed: ParsedFeed, known: Mapping[str, ArchivedItem], captured: Mapping[str, Asset], now: datetime
+) -> Changes:
+    """Hold a feed against the items of an archive.
+
+    A guid that stands several times in the feed is one item: its newest version counts, and when it
+    is new the others become its history. What is no longer in the feed is marked as removed, unless
+    the feed was so broken that it may not show everything.
+
+    Args: known: by item id; captured: files by original address, which stay as they are.
+    """
+    changes = Changes()
+    new_paths: dict[str, str] = {}
+    seen: set[str] = set()
+
+    def version_of(item: Item, path: str, first_seen: datetime) -> Change:
+        record = ItemRecord(
+            guid=item.guid,
+            title=item.title,
+            published=item.published,
+            first_seen=first_seen,
+            base_url=item.base_url or None,
+            digest=item.digest,
+            assets=assets_of(item.files, captured),
+        )
+        return ArchivedItem(path, item_id(item.guid), record), item.xml
+
+    for item in sorted(feed.items, key=lambda item: item.published or now, reverse=True):
+        name = item_id(item.guid)
+        if name in seen:
+            if name in new_paths:
+                changes.older.append(version_of(item, new_paths[name], now))
+            continue
+        seen.add(name)
+        old = known.get(name)
+        if old is None:
+            changes.new += 1
+            path = new_paths[name] = item_path(item.guid, item.published or now)
+            changes.newest.append(version_of(item, path, now))
+        elif old.record.digest != item.digest:
+            changes.changed += 1
+            changes.newest.append(version_of(item, old.path, old.first_seen))
+        elif old.removed_at is not None:
+            changes.changed += 1
+            changes.newest.append((with_record(old, removed_at=None), None))
+    if not feed.degraded:
+        gone = [old for name, old in known.items() if name not in seen and old.removed_at is None]
+        changes.removed = len(gone)
+        changes.newest += [(with_record(old, removed_at=now), None) for old in gone]
+    changes.older.reverse()
+    changes.newest.sort(key=lambda change: change[0].path)
+    return changes
+
+
+def assets_of(files: Sequence[Enclosure], captured: Mapping[str, Asset]) -> tuple[Asset, ...]:
+    """What a feed names, as assets; a file captured under the same address is that one."""
+    return tuple(
+        msgspec.structs.replace(captured[one.url], role=one.role.value)
+        if one.url in captured
+        else Asset(role=one.role.value, url=one.url, mime_type=one.mime_type, byte_length=one.byte_length)
+        for one in files
+    )
+
+
+def with_record(item: ArchivedItem, **changes: object) -> ArchivedItem:
+    """The item with other members in its record."""
+    replace: Callable[..., ItemRecord] = msgspec.structs.replace
+    return ArchivedItem(item.path, item.item_id, replace(item.record, **changes))

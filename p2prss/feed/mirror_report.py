@@ -1,0 +1,63 @@
+"""What a mirror tells while it works, and at the end."""
+
+from dataclasses import dataclass, field
+
+from p2prss.feed.policy import Announced
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRead:
+    """The origin's feed was read, or did not change; ``repairs`` says what had to be mended."""
+
+    title: str
+    items: int
+    not_modified: bool = False
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsWritten:
+    """The feed's text is in the drive; ``announced`` media is to follow."""
+
+    new: int
+    changed: int
+    removed: int
+    announced: Announced
+
+
+@dataclass(frozen=True, slots=True)
+class MediaStored:
+    """A file is in the drive; one that was there already under another address is not ``is_new``."""
+
+    title: str  # of its item, or of the feed
+    role: str
+    byte_length: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFailed:
+    """A file could not be had; the next update tries again."""
+
+    title: str
+    error: str
+
+
+MirrorEvent = FeedRead | ItemsWritten | MediaStored | MediaFailed
+
+
+@dataclass(slots=True)
+class MirrorReport:
+    """What an update did. ``episodes``, ``media_files`` and ``media_bytes`` are what the drive holds now."""
+
+    new: int = 0
+    changed: int = 0
+    removed: int = 0
+    fetched_files: int = 0
+    fetched_bytes: int = 0
+    failures: list[MediaFailed] = field(default_factory=list)
+    declined: Announced | None = None  # so much media was announced that somebody has to say yes first
+    wrote: bool = False
+    episodes: int = 0
+    media_files: int = 0
+    media_bytes: int = 0

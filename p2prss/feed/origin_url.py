@@ -1,0 +1,83 @@
+"""The addresses a mirror works with: taken apart, shown to people, shown to strangers."""
+
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from p2prss.errors import FetchError
+
+_SECRET: Final = re.compile(r"token|secret|passw|auth|sign|sig$|key|session|user|email", re.IGNORECASE)
+
+
+def redact(url: str) -> str:
+    """A URL for people: without user, password, query and fragment, which may be secrets."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if ":" in host:
+            host = f"[{host}]"
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an unreadable address"
+    shown = f"{parts.scheme}://{host}{port}{parts.path}"
+    return shown if len(shown) <= 200 else shown[:199] + "…"
+
+
+def public_url(url: str) -> str:
+    """A URL that strangers may see.
+
+    It has no user, password or fragment, and nothing in its query that looks like a secret.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    query = "&".join(
+        part for part in parts.query.split("&") if part and not _SECRET.search(part.partition("=")[0])
+    )
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
+
+
+def urlsplit_or_fail(url: str) -> SplitResult:
+    """Take a URL apart. Raises: FetchError for what is none, or of no kind we fetch."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        raise FetchError("the address is unreadable") from None
+    if parts.scheme not in ("http", "https", "file"):
+        raise FetchError(
+            f"only http and https addresses are fetched, not {parts.scheme[:20] or 'relative ones'}"
+        )
+    if parts.scheme != "file" and not parts.hostname:
+        raise FetchError("the address names no host")
+    return parts
+
+
+def source_url(source: str) -> str:
+    """What the user typed as a URL: http, https or file."""
+    if "://" in source:
+        urlsplit_or_fail(source)
+        return source
+    return Path(source).expanduser().absolute().as_uri()
+
+
+def path_of(parts: SplitResult) -> Path:
+    if parts.netloc not in ("", "localhost") or "\0" in unquote(parts.path):
+        raise FetchError("the address of a local file is unreadable")
+    return Path(unquote(parts.path))
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    parts = urlsplit_or_fail(url)
+    return (
+        parts.scheme,
+        (parts.hostname or "").lower(),
+        parts.port or (443 if parts.scheme == "https" else 80),
+    )
+
+
+def without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
