@@ -8,7 +8,7 @@ from p2prss.errors import StorageError
 from p2prss.log import flat_tree
 from p2prss.log.authority import Authority
 from p2prss.log.bitfield import Bitfield
-from p2prss.log.merkle import Head, leaf_hash, parent_node
+from p2prss.log.merkle import Head, leaf_hash, parent_hash
 from p2prss.log.storage import CoreStorage
 
 READ_BLOCKS: Final = 64  # at a time: 4 MiB of ordinary blocks in memory
@@ -94,7 +94,7 @@ def _bad_nodes(top: int, storage: CoreStorage, held: Bitfield) -> Iterator[int]:
         if children is None or not _any_held(index, held):
             continue
         left, right = storage.node(children[0]), storage.node(children[1])
-        if left is None or right is None or parent_node(left, right) != node:
+        if left is None or right is None or parent_hash(left, right) != node.hash:
             yield index
         pending += [child for child in children if _any_held(child, held)]
 

@@ -18,6 +18,7 @@ SCHEMA_VERSION: Final = 1
 PAGE_BYTES: Final = 4 * KIB  # our node and extent pages fill one each: see pages.py
 WRITER_CACHE: Final = 4 * MIB
 READER_CACHE: Final = 1 * MIB  # for each idle reader connection
+WAL_BYTES: Final = 16 * MIB  # what is kept of it after it had to grow
 IDLE_READERS: Final = 4
 BUSY_SECONDS: Final = 30  # only a checkpoint or a foreign tool can keep us waiting
 
@@ -123,6 +124,7 @@ class Database:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # counts only when the file is new
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES}")
         connection.execute(f"PRAGMA cache_size=-{cache_bytes // KIB}")
         return connection
 

@@ -110,4 +110,5 @@ def _write_secret(path: Path, secret: bytes) -> None:
         finally:
             os.close(fd)
         draft.rename(path)
-        Disk().sync_directory(path.parent)
+        for folder in (path.parent, path.parent.parent, path.parent.parent.parent):  # the home may be new
+            Disk().sync_directory(folder)

@@ -242,8 +242,9 @@ class Log:
 
         Args: on_progress: called with blocks done and blocks in all. Never raises for corrupt data.
         """
-        head = self._head
-        report = check_log(head, self._authority, self._storage, self.bitfield.copy(), on_progress)
+        with self._lock:
+            head, held = self._head, self.bitfield.copy()
+        report = check_log(head, self._authority, self._storage, held, on_progress)
         if report.clean:
             return report
         with self._lock:  # what was cut or cleared meanwhile is not corrupt

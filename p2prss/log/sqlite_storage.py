@@ -27,7 +27,7 @@ from p2prss.log.open_files import OpenFiles
 from p2prss.log.page_cache import PageCache, PageKey
 from p2prss.log.pages import EXTENT_PAGES, MAX_CORE_ID, NODE_PAGES, PageEditor, PageLayout, row_number
 from p2prss.log.proof_parts import TreeNode
-from p2prss.log.storage import Change, Staged
+from p2prss.log.storage import MAX_STORED_LENGTH, Change, Staged
 from p2prss.units import MIB
 
 COMPACT_BYTES: Final = 4 * MIB  # of room to be won: less is not worth copying a file
@@ -100,6 +100,8 @@ class SqliteStorage:
             return rows.fetchall()
 
     def node(self, tree_index: int) -> TreeNode | None:
+        if tree_index >= 2 * MAX_STORED_LENGTH:  # a stranger's number: the row would be another log's
+            return None
         page = self._page(NODE_PAGES, tree_index // NODE_PAGES.slots)
         if not page:
             return None

@@ -57,6 +57,14 @@ class Store:
             raise
 
     @classmethod
+    def open_read_only(cls, home: Path) -> Self:
+        """Look into a home that another process may own; nothing may be written through this store.
+
+        Own logs are opened without their keys. Raises: SchemaError, StorageError.
+        """
+        return cls(SqliteBackend(home), bytes(KEY_SIZE))
+
+    @classmethod
     def in_memory(cls, primary_key: bytes | None = None) -> Self:
         """A store that is gone with the process."""
         return cls(MemoryBackend(), primary_key or secrets.token_bytes(KEY_SIZE))

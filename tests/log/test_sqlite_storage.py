@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from p2prss.errors import DiskFullError, SchemaError, StorageError
+from p2prss.log.applying import Outcome
 from p2prss.log.database import SCHEMA_VERSION
 from p2prss.log.log import Log
 from p2prss.log.sqlite_backend import SqliteBackend
 from p2prss.log.store import Store
 from p2prss.units import KIB, MIB
 from tests.fakes.failing_disk import FailingDisk
+from tests.fakes.log_pair import answered, block_request, fetch, upgrade
 
 BLOCK = bytes(range(256)) * 64  # 16 KiB
 
@@ -114,6 +116,26 @@ def test_a_full_database_changes_nothing(store: Store, log: Log) -> None:
         db.execute("PRAGMA max_page_count = 1000000")
     log.append([b"room again"])
     assert log.verify().clean
+
+
+def test_a_full_disk_spoils_no_answer(tmp_path: Path, store: Store, disk: FailingDisk) -> None:
+    writer = Store.in_memory().create("a log")
+    writer.append([bytes([number]) * 5000 for number in range(40)])
+    reader = store.open_log(writer.key)
+    upgrade(writer, reader)
+    fetch(writer, reader, [0, 39])
+    answers = answered(writer, [block_request(reader, index) for index in range(40)])
+    held = [index for run in reader.bitfield.runs(0, 40) for index in run]
+    disk.room = 0
+    for _ in range(2):
+        with pytest.raises(DiskFullError):
+            reader.apply(answers)
+        assert [index for run in reader.bitfield.runs(0, 40) for index in run] == held
+        assert reader.node(20) is None
+    disk.room = None
+    assert [applied.outcome for applied in reader.apply(answers)].count(Outcome.STORED) == 38
+    assert reader.get_range(0, 40) == writer.get_range(0, 40)
+    assert reader.verify().clean
 
 
 def test_bytes_without_an_extent_do_not_exist(tmp_path: Path) -> None:

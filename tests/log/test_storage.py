@@ -113,6 +113,14 @@ def test_huge_indexes_cost_nothing(storage: CoreStorage) -> None:
     assert storage.node(2 * far) == TreeNode(2 * far, 3, b"n" * 32)
 
 
+def test_numbers_beyond_every_log_reach_no_other_log(backend: StoreBackend, storage: CoreStorage) -> None:
+    other_key = CoreKey(b"o" * 32)
+    other = backend.add(CoreEntry(other_key, discovery_key(other_key)))
+    other.write(Change(nodes=[TreeNode(0, 4, b"o" * 32)]))
+    assert storage.node(2**40 * 101) is None
+    assert storage.node(2**60) is None
+
+
 def test_logs_do_not_see_each_other(backend: StoreBackend, storage: CoreStorage) -> None:
     other_key = CoreKey(b"o" * 32)
     other = backend.add(CoreEntry(other_key, discovery_key(other_key)))
