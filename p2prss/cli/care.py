@@ -1,0 +1,105 @@
+"""The commands that care for feeds: verify, export, remove."""
+
+from typing import Annotated
+
+import typer
+
+from p2prss.cli.context import Context
+from p2prss.cli.options import FeedArgument, Folder, OptionalFeed
+from p2prss.cli.output import format_bytes
+from p2prss.errors import CorruptLogError, UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(verify)
+    app.command()(export)
+    app.command()(remove)
+
+
+def verify(ctx: typer.Context, feed: OptionalFeed = None) -> None:
+    """Read everything that is stored and check it against the signed heads.
+
+    Nothing is changed. Exits with 4 when something is damaged; a node that runs fetches damaged
+    blocks again by itself when it meets them.
+
+    Example: `p2prss verify`
+    """
+    context = Context.of(ctx)
+
+    async def main() -> None:
+        from p2prss.node.home_paths import HomePaths
+        from p2prss.node.inspection import verify_feeds
+
+        reports = await verify_feeds(HomePaths.find(context.home_option), feed, context.output.event)
+        for report in reports:
+            context.output.data(report)
+        context.output.table(
+            ("NAME", "BLOCKS", "SIZE", "RESULT"),
+            [
+                (
+                    report.slug,
+                    str(report.blocks),
+                    format_bytes(report.bytes),
+                    "ok" if report.ok else f"{report.damaged_blocks} damaged: {report.problem}",
+                )
+                for report in reports
+            ],
+        )
+        damaged = [report for report in reports if not report.ok]
+        if damaged:
+            raise CorruptLogError(f"{len(damaged)} of {len(reports)} feeds are damaged: {damaged[0].problem}")
+
+    context.run(main)
+
+
+def export(ctx: typer.Context, feed: FeedArgument, folder: Folder) -> None:
+    """Write a show as plain files: audio by title, and a feed.xml beside it that names them.
+
+    Files that are there already with the right size are kept.
+
+    Example: `p2prss export my-show ~/Podcasts/my-show`
+    """
+    context = Context.of(ctx)
+
+    async def main() -> None:
+        from p2prss.node.export import export_feed
+        from p2prss.node.home_paths import HomePaths
+
+        report = await export_feed(HomePaths.find(context.home_option), feed, folder, context.output.event)
+        context.output.data(
+            report,
+            f"{report.files} files, {format_bytes(report.bytes)}, in {report.folder}"
+            + (f"; {report.missing} are not here yet" if report.missing else ""),
+        )
+
+    context.run(main)
+
+
+def remove(
+    ctx: typer.Context,
+    feed: FeedArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Delete a feed and everything stored of it from this home. This cannot be undone.
+
+    Others who have copies keep them. A feed that this home publishes can be signed again later, as its
+    key comes from the home's primary key and the record that is deleted here: export it first.
+
+    Example: `p2prss remove my-show --yes`
+    """
+    context = Context.of(ctx)
+
+    async def main() -> None:
+        from p2prss.node.home_paths import HomePaths
+        from p2prss.node.inspection import find_feed, remove_feed
+
+        home = HomePaths.find(context.home_option)
+        found = await find_feed(home, feed)
+        if not yes:
+            if context.output.json or not typer.get_text_stream("stdin").isatty():
+                raise UsageError("removing a feed can't be undone: add --yes")
+            typer.confirm(f"Delete {found.label} ({found.role}) and all that is stored of it?", abort=True)
+        context.output.data(await remove_feed(home, found), f"removed {found.label}")
+
+    context.run(main)

@@ -1,0 +1,172 @@
+"""The commands that run a node: publish, follow, seed."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2prss.cli.context import Context
+from p2prss.cli.options import (
+    All,
+    Bootstrap,
+    Http,
+    Latest,
+    Listen,
+    NetworkOptions,
+    NoDht,
+    NoHttp,
+    NoLan,
+    Once,
+    Peer,
+)
+from p2prss.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2prss.node.orders import Order, Wanted
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(publish)
+    app.command()(follow)
+    app.command()(seed)
+
+
+def publish(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A feed's URL, or a feed file.")],
+    once: Annotated[bool, typer.Option("--once", help="End when the mirror is complete.")] = False,
+    latest: Latest = None,
+    all_: All = False,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Media of episodes since that day.")
+    ] = None,
+    no_media: Annotated[bool, typer.Option("--no-media", help="The feed's text only.")] = False,
+    name: Annotated[str | None, typer.Option(help="What to call the feed instead of its title.")] = None,
+    interval: Annotated[
+        str, typer.Option(metavar="TIME", help="Between looks at the source: 90s, 30m, 6h.")
+    ] = "30m",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a very large show without asking.")] = False,
+    listen: Listen = None,
+    peer: Peer = None,
+    bootstrap: Bootstrap = None,
+    no_dht: NoDht = False,
+    no_lan: NoLan = False,
+    http: Http = None,
+    no_http: NoHttp = False,
+) -> None:
+    """Mirror a feed into a signed one and share it; print its link.
+
+    The same SOURCE in the same home is always the same feed, so running it again carries on.
+
+    Example: `p2prss publish https://example.org/feed.xml --listen 0.0.0.0:7738`
+    """
+    from p2prss.node.orders import PublishOrder
+
+    wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
+    order = PublishOrder(
+        source=source, once=once, wanted=wanted, name=name, interval=_seconds(interval), confirmed=yes
+    )
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http))
+
+
+def follow(
+    ctx: typer.Context,
+    feed: Annotated[str, typer.Argument(metavar="KEY|LINK", help="A feed's key or link.")],
+    latest: Latest = None,
+    all_: All = False,
+    on_demand: Annotated[
+        bool, typer.Option("--on-demand", help="Fetch an episode when it is played.")
+    ] = False,
+    once: Once = False,
+    listen: Listen = None,
+    peer: Peer = None,
+    bootstrap: Bootstrap = None,
+    no_dht: NoDht = False,
+    no_lan: NoLan = False,
+    http: Http = None,
+    no_http: NoHttp = False,
+) -> None:
+    """Follow a feed: print a local RSS address for any podcast app, and keep it fresh.
+
+    All episodes are listed; the newest 3 are kept here, others come when they are played.
+
+    Example: `p2prss follow p2prss://KEY --peer 192.0.2.7:7738`
+    """
+    from p2prss.node.orders import FollowOrder
+
+    wanted = _wanted(latest=latest, all_=all_, none=on_demand, default_all=False)
+    order = FollowOrder(feed=feed, once=once, wanted=wanted)
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http))
+
+
+def seed(
+    ctx: typer.Context,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="Keys or links.")] = None,
+    file: Annotated[
+        typer.FileText | None, typer.Option("--file", help="More keys, one a line; # starts a comment.")
+    ] = None,
+    once: Once = False,
+    listen: Listen = None,
+    peer: Peer = None,
+    bootstrap: Bootstrap = None,
+    no_dht: NoDht = False,
+    no_lan: NoLan = False,
+) -> None:
+    """Keep whole feeds, or any Hyperdrive, and share them.
+
+    Example: `p2prss seed KEY1 KEY2 --listen 0.0.0.0:7738`
+    """
+    from p2prss.node.orders import SeedOrder
+
+    wanted = list(keys or [])
+    if file is not None:
+        lines = (line.partition("#")[0].strip() for line in file)
+        wanted += [line for line in lines if line]
+    if not wanted:
+        raise UsageError("nothing to seed: give a KEY or --file LIST")
+    order = SeedOrder(feeds=tuple(wanted), once=once)
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, no_http=True))
+
+
+def _run(ctx: typer.Context, order: "Order", network: NetworkOptions) -> None:
+    context = Context.of(ctx)
+
+    async def main() -> None:
+        from p2prss.node.node import run_order
+
+        settings = network.settings(context.home_option)
+        await run_order(settings, order, context.output.event, context.confirm)
+
+    context.run(main)
+
+
+def _wanted(
+    *,
+    latest: int | None,
+    all_: bool,
+    none: bool,
+    default_all: bool,
+    since: datetime | None = None,
+) -> "Wanted":
+    from p2prss.node.orders import DEFAULT_LATEST, Wanted
+
+    if (latest is not None) + all_ + none + (since is not None) > 1:
+        raise UsageError("give only one of the options that say which media to fetch")
+    if latest is not None or none:
+        return Wanted(latest=latest or 0)
+    if since is not None:
+        return Wanted(since=since.replace(tzinfo=UTC))
+    return Wanted() if all_ or default_all else Wanted(latest=DEFAULT_LATEST)
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 10 <= seconds <= 30 * 86400:
+        raise UsageError(f"--interval {text!r}: write 90s, 30m or 6h, from 10 s to 30 days")
+    return seconds

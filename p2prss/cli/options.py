@@ -1,0 +1,81 @@
+"""Options that several commands share, declared once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from p2prss.node.settings import NodeSettings
+
+DEFAULT_HTTP: Final = "127.0.0.1:7737"
+
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--listen", metavar="HOST:PORT", help="Accept peers on this TCP address; port 0: any free one."
+    ),
+]
+Peer = Annotated[
+    list[str] | None,
+    typer.Option("--peer", metavar="HOST:PORT", help="Connect to this peer; repeatable."),
+]
+Bootstrap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bootstrap", metavar="HOST:PORT", help="Node of the DHT to start from; repeatable.", hidden=True
+    ),
+]
+NoDht = Annotated[
+    bool, typer.Option("--no-dht", help="Don't use the DHT (this version doesn't yet).", hidden=True)
+]
+NoLan = Annotated[
+    bool, typer.Option("--no-lan", help="Don't look on the LAN (this version doesn't yet).", hidden=True)
+]
+Http = Annotated[
+    str | None,
+    typer.Option("--http", metavar="HOST:PORT", help=f"Serve podcast apps here; default {DEFAULT_HTTP}."),
+]
+NoHttp = Annotated[bool, typer.Option("--no-http", help="Don't serve podcast apps.")]
+Once = Annotated[bool, typer.Option("--once", help="End when everything wanted is here.")]
+Latest = Annotated[
+    int | None, typer.Option("--latest", min=0, metavar="N", help="Media of the newest N only.")
+]
+All = Annotated[bool, typer.Option("--all", help="Media of every episode.")]
+FeedArgument = Annotated[
+    str, typer.Argument(metavar="FEED", help="A key, a link, or the feed's short name as in `p2prss list`.")
+]
+OptionalFeed = Annotated[
+    str | None,
+    typer.Argument(metavar="[FEED]", help="A key, a link, or the feed's short name; else all feeds."),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder; made if it is not there.")]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """How a node is reached, as the user wrote it."""
+
+    listen: list[str] | None = None
+    peer: list[str] | None = None
+    bootstrap: list[str] | None = None
+    no_dht: bool = False
+    no_lan: bool = False
+    http: str | None = None
+    no_http: bool = False
+
+    def settings(self, home: Path | None) -> "NodeSettings":
+        """Checked. Raises: UsageError for an address that is none."""
+        from p2prss.node.settings import NodeSettings
+
+        return NodeSettings.of(
+            home=home,
+            listen=self.listen or (),
+            peers=self.peer or (),
+            bootstrap=self.bootstrap or (),
+            dht=not self.no_dht,
+            lan=not self.no_lan,
+            http=self.http,
+            no_http=self.no_http,
+        )

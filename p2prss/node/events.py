@@ -1,0 +1,73 @@
+"""What a node tells whoever runs it: one line of JSON each with ``--json``.
+
+Members are added over time and never taken away (design of the command line; spec/00-overview).
+Sizes are bytes.
+"""
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower, kw_only=True):
+    """Something that happened; ``event`` is its name in lower case."""
+
+
+class Ready(Event, frozen=True):
+    """The feed can be reached: by peers at ``listen``, by podcast apps at ``feed_url``."""
+
+    key: str
+    link: str
+    feed_url: str | None
+    http: str | None
+    listen: list[str]
+    home: str = ""
+
+
+class Published(Event, frozen=True):
+    """An update of the source is in the feed and signed."""
+
+    key: str
+    version: int
+    episodes: int
+    media_files: int
+    bytes: int
+    new: int = 0
+    changed: int = 0
+    failed: int = 0
+    unchanged: bool = False
+
+
+class Synced(Event, frozen=True):
+    """Everything that is wanted of the feed is local."""
+
+    key: str
+    version: int
+    episodes: int
+    media_files: int
+    bytes: int
+
+
+class Progress(Event, frozen=True):
+    """How far the present work is; ``total`` is None while it is not known."""
+
+    key: str
+    what: str
+    done: int
+    total: int | None = None
+    unit: str = "bytes"
+    peers: int = 0
+
+
+class Error(Event, frozen=True):
+    """Something failed; the node goes on unless the command ends with this."""
+
+    code: int
+    message: str
+    key: str | None = None
+
+
+class Notice(Event, frozen=True):
+    """Something a person wants to know and a program may ignore; level 1 is for those who asked for more."""
+
+    message: str
+    key: str | None = None
+    level: int = 0

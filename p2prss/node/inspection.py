@@ -1,0 +1,283 @@
+"""Looking at a home and caring for it, without the network.
+
+What only looks opens the store for reading and takes no lock, so it works while a node runs. What is
+not local is counted as missing; nothing waits for peers.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import msgspec
+import trio
+
+from p2prss.crypto.keys import CoreKey
+from p2prss.errors import BlockUnavailableError, FeedFormatError, NetworkError, UsageError
+from p2prss.feed.model import ArchivedItem
+from p2prss.feed.origin_url import redact
+from p2prss.log.checking import VerifyReport
+from p2prss.log.store import Store
+from p2prss.net.exchange import Exchange
+from p2prss.node.events import Event, Progress
+from p2prss.node.home_paths import HomePaths
+from p2prss.node.open_feed import FeedOpener, OpenFeed
+from p2prss.node.saved_feeds import SavedFeed, SavedFeeds
+
+Emit = Callable[[Event], None]
+
+
+class ListedFeed(msgspec.Struct, frozen=True, kw_only=True):
+    """A feed of this home."""
+
+    key: str
+    slug: str
+    role: str
+    title: str
+    source: str | None
+    created: datetime
+
+
+class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a feed is here. ``bytes`` are those of all captured media, ``local_bytes`` those here."""
+
+    key: str
+    slug: str
+    role: str
+    title: str
+    version: int
+    episodes: int
+    removed_episodes: int
+    media_files: int
+    local_media_files: int
+    bytes: int
+    local_bytes: int
+    uncaptured_files: int
+    blocks: int
+    local_blocks: int
+    updated: datetime | None
+    problem: str | None = None
+
+
+class ShownEpisode(msgspec.Struct, frozen=True, kw_only=True):
+    """One episode of a feed."""
+
+    item_id: str
+    guid: str
+    title: str
+    published: datetime | None
+    removed_at: datetime | None
+    bytes: int
+    local: bool
+    assets: tuple[msgspec.Struct, ...]
+
+
+class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What reading a feed back showed."""
+
+    key: str
+    slug: str
+    ok: bool
+    blocks: int
+    bytes: int
+    damaged_blocks: int
+    problem: str | None
+
+
+@asynccontextmanager
+async def open_for_reading(home: HomePaths) -> AsyncIterator[tuple[SavedFeeds, FeedOpener, Store]]:
+    """The home's feeds, read only; a home that nobody has used yet has none.
+
+    Raises: UsageError when there is no such home; SchemaError, StorageError.
+    """
+    if not home.exists:
+        raise UsageError(f"nothing at {home.path} yet; start with: p2prss publish URL, or: p2prss follow KEY")
+    store = await trio.to_thread.run_sync(lambda: Store.open_read_only(home.path))
+    try:
+        async with trio.open_nursery() as nursery:
+            yield SavedFeeds(store), FeedOpener(store, Exchange(store, nursery, patience=0.0)), store
+            nursery.cancel_scope.cancel()
+    finally:
+        store.close()
+
+
+async def list_feeds(home: HomePaths) -> Sequence[ListedFeed]:
+    """All feeds of the home, oldest first; none where nothing was ever stored."""
+    if not home.exists:
+        return []
+    async with open_for_reading(home) as (saved, _, _):
+        return [_listed(feed) for feed in saved.all()]
+
+
+async def find_feed(home: HomePaths, text: str) -> SavedFeed:
+    """The feed that is meant. Raises: UsageError."""
+    async with open_for_reading(home) as (saved, _, _):
+        return saved.find(text)
+
+
+async def feed_status(home: HomePaths, text: str | None) -> Sequence[FeedStatus]:
+    """How much of one feed, or of all, is here."""
+    if text is None and not home.exists:
+        return []
+    async with open_for_reading(home) as (saved, opener, _):
+        return [await _status(await opener.open(feed, eager=False)) for feed in _chosen(saved, text)]
+
+
+async def show_feed(home: HomePaths, text: str) -> Sequence[ShownEpisode]:
+    """The episodes of a feed, newest first."""
+    async with open_for_reading(home) as (saved, opener, _):
+        feed = await opener.open(saved.find(text), eager=False)
+        return [await _episode(feed, item) for item in await feed.archive.items()]
+
+
+async def verify_feeds(home: HomePaths, text: str | None, emit: Emit) -> Sequence[VerifyResult]:
+    """Read one feed's stored blocks back, or all feeds', and check them against the signed heads."""
+    if text is None and not home.exists:
+        return []
+    async with open_for_reading(home) as (saved, opener, _):
+        return [await _verify(await opener.open(feed, eager=False), emit) for feed in _chosen(saved, text)]
+
+
+async def remove_feed(home: HomePaths, feed: SavedFeed) -> ListedFeed:
+    """Delete a feed and its logs. Raises: HomeLockedError while a node runs on this home."""
+    store = await trio.to_thread.run_sync(Store.open, home.path)
+    try:
+        keys = await _core_keys(store, feed)
+        SavedFeeds(store).delete(feed)
+        for key in keys:
+            await trio.to_thread.run_sync(store.remove, key)
+    finally:
+        store.close()
+    return _listed(feed)
+
+
+def _listed(feed: SavedFeed) -> ListedFeed:
+    return ListedFeed(
+        key=feed.key,
+        slug=feed.slug,
+        role=feed.role,
+        title=feed.label,
+        source=redact(feed.source) if feed.source else None,
+        created=feed.created,
+    )
+
+
+async def _core_keys(store: Store, saved: SavedFeed) -> list[CoreKey]:
+    async with trio.open_nursery() as nursery:
+        feed = await FeedOpener(store, Exchange(store, nursery, patience=0.0)).open(saved, eager=False)
+        keys = [feed.key]
+        if feed.db.length:
+            keys.append((await feed.blobs()).key)
+        nursery.cancel_scope.cancel()
+    return keys
+
+
+def _chosen(saved: SavedFeeds, text: str | None) -> Sequence[SavedFeed]:
+    return saved.all() if text is None else [saved.find(text)]
+
+
+async def _status(feed: OpenFeed) -> FeedStatus:
+    saved = feed.saved
+    items: Sequence[ArchivedItem] = ()
+    updated, problem = None, None
+    media: dict[str, int] = {}
+    uncaptured = 0
+    cores = [feed.db]
+    try:
+        if feed.db.length:
+            cores.append(await feed.blobs())
+            info, items = await feed.archive.info(), await feed.archive.items()
+            updated = info.updated
+            for asset in [*info.channel_assets, *(asset for item in items for asset in item.assets)]:
+                if asset.path is None:
+                    uncaptured += 1
+                else:
+                    media[asset.path] = asset.byte_length or 0
+    except (NetworkError, BlockUnavailableError, FeedFormatError) as error:
+        problem = str(error)
+    local = [path for path in media if await _is_local(feed, path)]
+    return FeedStatus(
+        key=saved.key,
+        slug=saved.slug,
+        role=saved.role,
+        title=saved.label,
+        version=feed.drive.version,
+        episodes=len(items),
+        removed_episodes=sum(item.removed_at is not None for item in items),
+        media_files=len(media),
+        local_media_files=len(local),
+        bytes=sum(media.values()),
+        local_bytes=sum(media[path] for path in local),
+        uncaptured_files=uncaptured,
+        blocks=sum(core.length for core in cores),
+        local_blocks=sum(core.held_total for core in cores),
+        updated=updated,
+        problem=problem,
+    )
+
+
+async def _is_local(feed: OpenFeed, path: str) -> bool:
+    try:
+        held = await feed.drive.held(path)
+    except (UsageError, NetworkError, BlockUnavailableError):
+        return False
+    return held.blocks == held.total
+
+
+async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
+    paths = [asset.path for asset in item.assets if asset.path is not None]
+    return ShownEpisode(
+        item_id=item.item_id,
+        guid=item.guid,
+        title=item.title,
+        published=item.published,
+        removed_at=item.removed_at,
+        bytes=sum(asset.byte_length or 0 for asset in item.assets),
+        local=bool(paths) and all([await _is_local(feed, path) for path in paths]),
+        assets=item.assets,
+    )
+
+
+async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
+    cores = [feed.db]
+    problems: list[str] = []
+    damaged = size = 0
+    if feed.db.length and feed.db.has(0):
+        cores.append(await feed.blobs())
+    for core in cores:
+
+        def progress(done: int, total: int) -> None:
+            trio.from_thread.run_sync(
+                emit,
+                Progress(
+                    key=feed.saved.key, what=f"checking {feed.title}", done=done, total=total, unit="blocks"
+                ),
+            )
+
+        report = await trio.to_thread.run_sync(core.log.verify, progress)
+        size += report.checked_bytes
+        if not report.clean:
+            damaged += len(report.corrupt_blocks)
+            problems.append(_words(report))
+    return VerifyResult(
+        key=feed.saved.key,
+        slug=feed.slug,
+        ok=not problems,
+        blocks=sum(core.held_total for core in cores),
+        bytes=size,
+        damaged_blocks=damaged,
+        problem="; ".join(problems) or None,
+    )
+
+
+def _words(report: VerifyReport) -> str:
+    """What is wrong, in a few words."""
+    wrong = []
+    if report.corrupt_blocks:
+        wrong.append(
+            f"{len(report.corrupt_blocks)} blocks fail their hash, the first is {report.corrupt_blocks[0]}"
+        )
+    if report.corrupt_nodes:
+        wrong.append(f"{len(report.corrupt_nodes)} nodes of the tree are wrong")
+    if not report.head_valid:
+        wrong.append("the signature does not fit")
+    return ", ".join(wrong)

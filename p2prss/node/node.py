@@ -1,0 +1,265 @@
+"""One running program per home: its store, its links, its feeds and its HTTP server, in one nursery.
+
+``open_node`` makes all of it and takes it down in reverse; ``run_order`` carries out what a command
+line asked for. Nothing here decides about bytes: a node only owns the parts and ties them together.
+"""
+
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from random import SystemRandom
+from typing import Final
+
+import msgspec
+import trio
+
+from p2prss.crypto.key_text import format_key
+from p2prss.errors import NetworkError, P2prssError, UsageError
+from p2prss.feed.origin_url import source_url
+from p2prss.log.store import Store
+from p2prss.net import tcp
+from p2prss.net.address import Address
+from p2prss.net.exchange import Exchange
+from p2prss.node.events import Event, Notice, Ready
+from p2prss.node.follower import Follower
+from p2prss.node.library import NodeLibrary
+from p2prss.node.link_text import FeedLink
+from p2prss.node.open_feed import FeedOpener, OpenFeed
+from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
+from p2prss.node.publisher import Confirm, Publisher
+from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_seed_name
+from p2prss.node.seeder import Seeder
+from p2prss.node.settings import NodeSettings
+
+READABLE_SECONDS: Final = 5.0  # to wait for a new feed's first text before saying that it is ready
+MAX_SAVED_PEERS: Final = 32  # addresses kept for one feed
+
+Emit = Callable[[Event], None]
+
+
+class Node:
+    """A running node; see ``open_node``."""
+
+    def __init__(self, settings: NodeSettings, store: Store, nursery: trio.Nursery, emit: Emit) -> None:
+        self.settings = settings
+        self.store = store
+        self.emit = emit
+        self.saved = SavedFeeds(store)
+        self.exchange = Exchange(store, nursery)
+        self.opener = FeedOpener(store, self.exchange)
+        self.library = NodeLibrary()
+        self.listening: list[Address] = []
+        self.http_url: str | None = None
+        self._nursery = nursery
+        self._random = SystemRandom()
+        self._dialed: set[Address] = set()
+
+    async def start(self, *, with_http: bool) -> None:
+        """Open the doors: listeners for peers and for podcast apps, and links to known peers.
+
+        Raises: NetworkError when an address that was asked for cannot be had.
+        """
+        for address in self.settings.listen:
+            for listener in await tcp.open_listeners(address):
+                self.listening.append(tcp.bound_address(listener))
+                self._nursery.start_soon(tcp.serve_listener, listener, self._use_accepted, self._nursery)
+        for address in self.settings.peers:
+            self.dial(address)
+        if with_http and self.settings.http is not None:
+            await self._start_http(self.settings.http)
+
+    def dial(self, address: Address) -> None:
+        """Keep a link to this peer from now on."""
+        if address not in self._dialed:
+            self._dialed.add(address)
+            dialer = tcp.Dialer(address, self.exchange.use_stream, self._random)
+            self._nursery.start_soon(dialer.run)
+
+    def ready(self, feed: OpenFeed, *, with_feed_url: bool) -> Ready:
+        """The event that says where the feed is to be had."""
+        peers = tuple(address for address in self.listening if not _is_any(address))
+        link = FeedLink(feed.key, feed.saved.name or feed.saved.title or None, peers)
+        key = format_key(feed.key)
+        return Ready(
+            key=key,
+            link=str(link),
+            feed_url=f"{self.http_url}/feeds/{key}/feed.xml" if self.http_url and with_feed_url else None,
+            http=self.http_url,
+            listen=[str(address) for address in self.listening],
+            home=str(self.settings.home.path),
+        )
+
+    async def publish(self, order: PublishOrder, confirm: Confirm) -> None:
+        """Mirror a source, for ever or ``once``.
+
+        Raises: FeedError, TryAgainError, UsageError, StorageError.
+        """
+        source = source_url(order.source)
+        saved = self.saved.by_source(source)
+        if saved is None:
+            seed_name = new_seed_name()
+            key = await trio.to_thread.run_sync(self.opener.new_own_key, seed_name)
+            saved = msgspec.structs.replace(
+                new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
+            )
+            self.saved.save(saved)
+        feed = await self.opener.open(saved, eager=False)
+        self.library.add(feed)
+        self.library.ready = True
+        told: list[Ready] = []
+
+        def tell_ready() -> None:
+            if not told:
+                told.append(self.ready(feed, with_feed_url=True))
+                self.emit(told[0])
+
+        if feed.drive.version > 1:
+            tell_ready()
+        publisher = Publisher(
+            feed,
+            order,
+            store=self.store,
+            scratch=self.settings.home.incoming,
+            emit=self.emit,
+            confirm=confirm,
+            on_title=partial(self._rename, feed),
+            on_text=tell_ready,
+        )
+        try:
+            await publisher.run(once=order.once)
+        finally:
+            if feed.drive.version <= 1:  # not even its text was ever read: leave nothing behind
+                self.saved.delete(feed.saved)
+
+    async def follow(self, order: FollowOrder) -> None:
+        """Replicate a feed and serve it, for ever or until all that is wanted is here.
+
+        Raises: UsageError, NoPeersError, StorageError, DriveError, FeedFormatError.
+        """
+        link = FeedLink.parse(order.feed)
+        saved = self._remember(link, Role.FOLLOW, order.wanted)
+        feed = await self.opener.open(saved, eager=True)
+        self.library.add(feed)
+        self.library.ready = True
+        self._dial_all(saved)
+        follower = Follower(feed, order.wanted, self.emit, partial(self._rename, feed))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_when_readable, feed)
+            await follower.run(once=order.once)
+            nursery.cancel_scope.cancel()
+
+    async def seed(self, order: SeedOrder) -> None:
+        """Keep whole drives, for ever or until they are here; one that fails does not stop the others.
+
+        Raises: UsageError, NoPeersError, StorageError, DriveError.
+        """
+        links = [FeedLink.parse(text) for text in order.feeds]
+        async with trio.open_nursery() as nursery:
+            for link in {link.key: link for link in links}.values():
+                saved = self._remember(link, Role.SEED, None)
+                feed = await self.opener.open(saved, eager=True)
+                self._dial_all(saved)
+                self.emit(self.ready(feed, with_feed_url=False))
+                nursery.start_soon(partial(Seeder(feed, self.emit).run, once=order.once))
+
+    async def _tell_when_readable(self, feed: OpenFeed) -> None:
+        """Say that the feed is ready once an app that asks for it gets it, or after a while anyway."""
+        with trio.move_on_after(READABLE_SECONDS):
+            try:
+                while not feed.drive.db.length:
+                    await feed.db.session.changed.wait()
+                await feed.archive.channel()
+            except P2prssError:
+                pass  # the follower meets it too, and tells
+        self.emit(self.ready(feed, with_feed_url=True))
+
+    def _remember(self, link: FeedLink, role: Role, wanted: Wanted | None) -> SavedFeed:
+        """Save what is asked for, on top of what is known of the feed already."""
+        saved = self.saved.get(link.key) or new_feed(link.key, role)
+        if saved.role is Role.PUBLISH:
+            if role is Role.FOLLOW:
+                raise UsageError("this feed is published from this very home; nothing to follow")
+            return saved
+        peers = tuple(dict.fromkeys([*map(str, link.peers), *saved.peers]))[:MAX_SAVED_PEERS]
+        changes: dict[str, object] = {"role": role, "peers": peers, "name": link.name or saved.name}
+        if wanted is not None:
+            changes |= {"latest": wanted.latest, "since": wanted.since}
+        return self.saved.save(msgspec.structs.replace(saved, **changes))
+
+    def _dial_all(self, saved: SavedFeed) -> None:
+        for text in saved.peers:
+            self.dial(Address.parse(text))
+
+    def _rename(self, feed: OpenFeed, title: str) -> None:
+        if title != feed.saved.title:
+            feed.saved = self.saved.save(msgspec.structs.replace(feed.saved, title=title))
+
+    async def _use_accepted(self, stream: trio.SocketStream, initiator: bool, label: str) -> None:
+        """A peer that came in by itself: its errors end its link and nothing else."""
+        try:
+            await self.exchange.use_stream(stream, initiator, label)
+        except P2prssError as error:
+            self.emit(Notice(message=f"peer {label} is gone: {error}", level=1))
+
+    async def _start_http(self, address: Address) -> None:
+        from p2prss.serve.app import create_app
+        from p2prss.serve.library import ServeSettings
+        from p2prss.serve.server import bind_tcp, serve_http
+
+        sockets = await trio.to_thread.run_sync(self._bind_http, address, bind_tcp)
+        settings = ServeSettings(allowed_hosts=frozenset({address.host}))
+        served = await self._nursery.start(serve_http, create_app(self.library, settings), sockets)
+        host, port = served[0]
+        self.http_url = f"http://{Address(host, port)}"
+
+    def _bind_http(
+        self, address: Address, bind: Callable[[str, int], list[socket.socket]]
+    ) -> list[socket.socket]:
+        """Bind for podcast apps; a busy port that nobody asked for by name gives way to a free one."""
+        try:
+            return bind(address.host, address.port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not self.settings.http_may_move:
+                raise NetworkError(f"cannot serve on {address}: {error.strerror or error}") from error
+        self.emit(Notice(message=f"port {address.port} is taken; podcast apps are served on a free one"))
+        return bind(address.host, 0)
+
+
+def _is_any(address: Address) -> bool:
+    """An address that means every interface is of no use to somebody else."""
+    return address.host in ("0.0.0.0", "::")
+
+
+@asynccontextmanager
+async def open_node(settings: NodeSettings, emit: Emit, *, with_http: bool = True) -> AsyncIterator[Node]:
+    """A node, running until the block ends.
+
+    Raises: HomeLockedError, StorageError, NetworkError.
+    """
+    with closing(await trio.to_thread.run_sync(Store.open, settings.home.path)) as store:
+        async with trio.open_nursery() as nursery:
+            node = Node(settings, store, nursery, emit)
+            await node.start(with_http=with_http)
+            yield node
+            nursery.cancel_scope.cancel()
+
+
+async def run_order(settings: NodeSettings, order: Order, emit: Emit, confirm: Confirm) -> None:
+    """Carry out one order with a node of its own, until it is done or for ever.
+
+    Raises: UsageError, and whatever the order meets that it can't get over.
+    """
+    async with open_node(settings, emit, with_http=_serves_apps(order)) as node:
+        match order:
+            case PublishOrder():
+                await node.publish(order, confirm)
+            case FollowOrder():
+                await node.follow(order)
+            case SeedOrder():
+                await node.seed(order)
+
+
+def _serves_apps(order: Order) -> bool:
+    return isinstance(order, FollowOrder) or (isinstance(order, PublishOrder) and not order.once)

@@ -1,0 +1,48 @@
+"""What a node can be told to do, as values: they come from the command line or over the control API."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+DEFAULT_LATEST: Final = 3  # episodes a follower keeps when nothing else was asked for
+DEFAULT_INTERVAL: Final = 1800.0  # seconds between looks at a source
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which episodes' media are to be local: all, the newest ``latest``, or those ``since`` a day."""
+
+    latest: int | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOrder:
+    """Mirror a source into a feed and share it."""
+
+    source: str
+    once: bool = False
+    wanted: Wanted = field(default_factory=Wanted)
+    name: str | None = None
+    interval: float = DEFAULT_INTERVAL  # seconds
+    confirmed: bool = False  # fetch even a very large show without asking
+
+
+@dataclass(frozen=True, slots=True)
+class FollowOrder:
+    """Replicate a feed and serve it to podcast apps."""
+
+    feed: str
+    once: bool = False
+    wanted: Wanted = field(default_factory=lambda: Wanted(latest=DEFAULT_LATEST))
+
+
+@dataclass(frozen=True, slots=True)
+class SeedOrder:
+    """Replicate whole drives and share them."""
+
+    feeds: tuple[str, ...]
+    once: bool = False
+
+
+Order = PublishOrder | FollowOrder | SeedOrder

@@ -1,0 +1,149 @@
+"""Publishing: a source mirrored into our own feed, again and again."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import trio
+
+from p2prss.crypto.key_text import format_key
+from p2prss.errors import FeedError, TryAgainError, UsageError
+from p2prss.feed.mirror import Mirror
+from p2prss.feed.mirror_report import (
+    FeedRead,
+    ItemsWritten,
+    MediaFailed,
+    MediaStored,
+    MirrorEvent,
+    MirrorReport,
+)
+from p2prss.feed.model import CapturePolicy
+from p2prss.feed.policy import Announced
+from p2prss.log.store import Store
+from p2prss.node.events import Error, Event, Notice, Progress, Published
+from p2prss.node.open_feed import OpenFeed
+from p2prss.node.orders import PublishOrder, Wanted
+from p2prss.units import GB
+
+STATE_KIND: Final = "mirror"
+INTERVAL_JITTER: Final = 0.1  # share of the interval by which looks at the source are spread
+
+Emit = Callable[[Event], None]
+Confirm = Callable[[str], Awaitable[bool]]
+
+
+class Publisher:
+    """Keeps one feed of ours like its source."""
+
+    def __init__(
+        self,
+        feed: OpenFeed,
+        order: PublishOrder,
+        *,
+        store: Store,
+        scratch: Path,
+        emit: Emit,
+        confirm: Confirm,
+        on_title: Callable[[str], None],
+        on_text: Callable[[], None],
+    ) -> None:
+        self._feed = feed
+        self._order = order
+        self._emit = emit
+        self._confirm = confirm
+        self._on_title = on_title
+        self._on_text = on_text
+        self._key = format_key(feed.key)
+        self._random = Random()
+        self._expected = 0
+        self._done = 0
+        self._mirror = Mirror(
+            order.source,
+            feed.drive,
+            scratch=scratch,
+            state=_State(store, self._key),
+            policy=_policy(order.wanted),
+            may_fetch=self._may_fetch,
+        )
+
+    async def run(self, *, once: bool) -> None:
+        """Mirror now and, unless ``once``, whenever the interval has passed.
+
+        Raises: FeedError, TryAgainError when the source can't be had the first time; UsageError when so much
+            is announced that it needs a yes; StorageError.
+        """
+        await self.update()
+        while not once:
+            await trio.sleep(
+                self._order.interval * self._random.uniform(1 - INTERVAL_JITTER, 1 + INTERVAL_JITTER)
+            )
+            try:
+                await self.update()
+            except (FeedError, TryAgainError) as error:
+                self._emit(Error(code=error.exit_code, message=str(error), key=self._key))
+
+    async def update(self) -> MirrorReport:
+        """One look at the source; tells what came of it."""
+        self._expected = self._done = 0
+        report = await self._mirror.update(self._tell)
+        if report.declined is not None:
+            raise UsageError(f"{_words(report.declined)}; add --yes to fetch it all, or --latest N for less")
+        self._emit(
+            Published(
+                key=self._key,
+                version=self._feed.drive.version,
+                episodes=report.episodes,
+                media_files=report.media_files,
+                bytes=report.media_bytes,
+                new=report.new,
+                changed=report.changed,
+                failed=len(report.failures),
+                unchanged=not report.wrote,
+            )
+        )
+        return report
+
+    def _tell(self, event: MirrorEvent) -> None:
+        match event:
+            case FeedRead(title, _, _, repairs):
+                if title:
+                    self._on_title(title)
+                if repairs:
+                    self._emit(Notice(message=f"the feed had to be mended: {', '.join(repairs)}", level=1))
+            case ItemsWritten(announced=announced):
+                self._expected = announced.byte_length
+                self._on_text()
+            case MediaStored(title, _, byte_length, _):
+                self._done += byte_length
+                total = max(self._expected, self._done) or None
+                self._emit(Progress(key=self._key, what=self._feed.title, done=self._done, total=total))
+                self._emit(Notice(message=f"mirrored {title}", key=self._key, level=1))
+            case MediaFailed(title, error):
+                self._emit(Error(code=3, message=f"{title}: {error}", key=self._key))
+
+    async def _may_fetch(self, what: Announced) -> bool:
+        return self._order.confirmed or await self._confirm(f"{_words(what)}. Fetch it all?")
+
+
+class _State:
+    """The mirror's small record, in the store."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+
+    def load(self) -> bytes | None:
+        return self._store.get_record(STATE_KIND, self._key)
+
+    def save(self, value: bytes) -> None:
+        self._store.put_record(STATE_KIND, self._key, value)
+
+
+def _policy(wanted: Wanted) -> CapturePolicy:
+    return CapturePolicy(media=wanted.latest != 0, latest=wanted.latest or None, since=wanted.since)
+
+
+def _words(what: Announced) -> str:
+    size = f"{what.byte_length / GB:.1f} GB in {what.files} files"
+    return f"the feed announces {size}" + (f", {what.unknown} of unknown size" if what.unknown else "")

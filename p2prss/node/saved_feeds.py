@@ -1,0 +1,131 @@
+"""The feeds a home knows, as they are saved in its store."""
+
+import re
+import secrets
+import unicodedata
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from p2prss.crypto.key_text import format_key, parse_key
+from p2prss.crypto.keys import CoreKey
+from p2prss.errors import StorageError, UsageError
+from p2prss.log.store import Store
+from p2prss.node.link_text import FeedLink
+
+KIND: Final = "feed"
+MAX_SLUG_LENGTH: Final = 48  # characters
+
+
+class Role(StrEnum):
+    """What this home does for a feed."""
+
+    PUBLISH = "publish"
+    FOLLOW = "follow"
+    SEED = "seed"
+
+
+class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One feed. ``seed_name`` is the random name its key pair is derived from, for our own feeds."""
+
+    key: str  # z-base-32
+    role: Role
+    created: datetime
+    source: str | None = None  # may hold credentials: it never leaves the home
+    seed_name: str | None = None
+    name: str | None = None  # given by the user
+    title: str = ""  # as last seen in the feed
+    slug: str = ""
+    latest: int | None = None
+    since: datetime | None = None
+    peers: tuple[str, ...] = ()
+
+    @property
+    def core_key(self) -> CoreKey:
+        """The key as bytes."""
+        return parse_key(self.key)
+
+    @property
+    def label(self) -> str:
+        """What to call it."""
+        return self.name or self.title or self.key
+
+
+class SavedFeeds:
+    """Reads and writes the feeds of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def all(self) -> list[SavedFeed]:
+        """Every feed, oldest first.
+
+        Raises: StorageError when a record can't be read.
+        """
+        try:
+            feeds = [msgspec.json.decode(value, type=SavedFeed) for _, value in self._store.records(KIND)]
+        except msgspec.MsgspecError as error:
+            raise StorageError(f"a saved feed of this home can't be read: {error}") from error
+        return sorted(feeds, key=lambda feed: (feed.created, feed.key))
+
+    def get(self, key: CoreKey) -> SavedFeed | None:
+        """The feed of that key."""
+        value = self._store.get_record(KIND, format_key(key))
+        return msgspec.json.decode(value, type=SavedFeed) if value is not None else None
+
+    def by_source(self, source: str) -> SavedFeed | None:
+        """The feed this home publishes from that source."""
+        return next(
+            (feed for feed in self.all() if feed.role is Role.PUBLISH and feed.source == source), None
+        )
+
+    def find(self, text: str) -> SavedFeed:
+        """The feed meant by a key, a link, a short name, or a title that only one feed has.
+
+        Raises: UsageError when there is none, or more than one.
+        """
+        feeds = self.all()
+        named = [feed for feed in feeds if text in (feed.slug, feed.key) or text == feed.label]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise UsageError(f"{text!r} means several feeds; use a key of `p2prss list`")
+        try:
+            key = FeedLink.parse(text).key
+        except UsageError:
+            raise UsageError(f"no feed called {text!r} here; see `p2prss list`") from None
+        if (feed := self.get(key)) is None:
+            raise UsageError(f"the feed {format_key(key)} is not in this home; see `p2prss list`")
+        return feed
+
+    def save(self, feed: SavedFeed) -> SavedFeed:
+        """Keep it, with a short name of its own as soon as it has a title."""
+        if not feed.slug and (feed.name or feed.title):
+            feed = msgspec.structs.replace(feed, slug=self._new_slug(feed.name or feed.title))
+        self._store.put_record(KIND, feed.key, msgspec.json.encode(feed))
+        return feed
+
+    def delete(self, feed: SavedFeed) -> None:
+        """Forget it; its logs are removed by the caller."""
+        self._store.delete_record(KIND, feed.key)
+
+    def _new_slug(self, title: str) -> str:
+        taken = {feed.slug for feed in self.all()}
+        ascii_text = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+        base = re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")[:MAX_SLUG_LENGTH].strip("-") or "feed"
+        slug, number = base, 2
+        while slug in taken:
+            slug, number = f"{base}-{number}", number + 1
+        return slug
+
+
+def new_feed(key: CoreKey, role: Role) -> SavedFeed:
+    """A feed that was not known until now."""
+    return SavedFeed(key=format_key(key), role=role, created=datetime.now(UTC).replace(microsecond=0))
+
+
+def new_seed_name() -> str:
+    """A name nobody else uses, for deriving a key pair."""
+    return secrets.token_hex(16)

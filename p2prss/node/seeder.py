@@ -1,0 +1,85 @@
+"""Seeding: all of a drive, whatever it holds, kept and shared."""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from p2prss.crypto.key_text import format_key
+from p2prss.feed.archive import ITEMS_FOLDER
+from p2prss.node.events import Event, Progress, Synced
+from p2prss.node.open_feed import OpenFeed
+from p2prss.node.patience import give_up_when_stalled
+
+PROGRESS_SECONDS: Final = 0.5  # between two progress events
+
+Emit = Callable[[Event], None]
+
+
+class Seeder:
+    """Keeps both cores of one drive whole."""
+
+    def __init__(self, feed: OpenFeed, emit: Emit) -> None:
+        self._feed = feed
+        self._emit = emit
+        self._key = format_key(feed.key)
+
+    async def run(self, *, once: bool = False) -> None:
+        """Keep everything, for ever or until all is here.
+
+        Raises: with ``once`` NoPeersError when nobody brings what is missing; StorageError, DriveError.
+        """
+        db = self._feed.db
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_progress)
+            if once:
+                nursery.start_soon(give_up_when_stalled, self._feed)
+            db.follow_tip()
+            blobs = await self._feed.blobs()
+            blobs.follow_tip()
+            while True:
+                await db.wait_whole()
+                length, fork = db.length, db.fork
+                await blobs.wait_whole()
+                if (length, fork) == (db.length, db.fork):
+                    self._emit(await self._synced())
+                    if once:
+                        break
+                    await db.wait_changed(length, fork)
+            nursery.cancel_scope.cancel()
+
+    async def _synced(self) -> Synced:
+        """Count what the drive holds; the parts of a feed are 0 in any other drive."""
+        episodes = files = size = 0
+        async for entry in self._feed.drive.entries():
+            if entry.path.startswith(f"{ITEMS_FOLDER}/"):
+                episodes += 1
+            elif entry.blob is not None and entry.path.startswith("/media/"):
+                files += 1
+                size += await self._feed.drive.size(entry)
+        return Synced(
+            key=self._key,
+            version=self._feed.drive.version,
+            episodes=episodes,
+            media_files=files,
+            bytes=size,
+        )
+
+    async def _tell_progress(self) -> None:
+        db, told = self._feed.db, (-1, -1)
+        while True:
+            cores = [db] if not db.length else [db, await self._feed.blobs()]
+            held, total = sum(core.held_total for core in cores), sum(core.length for core in cores)
+            if (held, total) != told:
+                told = held, total
+                self._emit(
+                    Progress(
+                        key=self._key,
+                        what=self._feed.title,
+                        done=held,
+                        total=total,
+                        unit="blocks",
+                        peers=self._feed.peers,
+                    )
+                )
+            await trio.sleep(PROGRESS_SECONDS)

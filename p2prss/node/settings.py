@@ -1,0 +1,58 @@
+"""How a node is reached and where it keeps its data, checked before anything is opened."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from p2prss.net.address import Address
+from p2prss.node.home_paths import HomePaths
+
+DEFAULT_HTTP: Final = Address("127.0.0.1", 7737)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """``dht``, ``bootstrap`` and ``lan`` are for finding peers by key, which is still to come.
+
+    ``http`` None means that podcast apps are not served.
+
+    With ``http_may_move`` (nobody asked for the port by name) a busy port is replaced by a free one.
+    """
+
+    home: HomePaths
+    listen: tuple[Address, ...] = ()
+    peers: tuple[Address, ...] = ()
+    bootstrap: tuple[Address, ...] = ()  # of the DHT; empty means the public ones
+    dht: bool = True
+    lan: bool = True
+    http: Address | None = DEFAULT_HTTP
+    http_may_move: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        home: Path | None,
+        listen: Iterable[str] = (),
+        peers: Iterable[str] = (),
+        bootstrap: Iterable[str] = (),
+        dht: bool = True,
+        lan: bool = True,
+        http: str | None = None,
+        no_http: bool = False,
+    ) -> "NodeSettings":
+        """Settings from texts.
+
+        Raises: UsageError for an address that is none.
+        """
+        return cls(
+            home=HomePaths.find(home),
+            listen=tuple(Address.parse(text, default_host="0.0.0.0") for text in listen),
+            peers=tuple(Address.parse(text) for text in peers),
+            bootstrap=tuple(Address.parse(text) for text in bootstrap),
+            dht=dht,
+            lan=lan,
+            http=None if no_http else Address.parse(http) if http else DEFAULT_HTTP,
+            http_may_move=http is None,
+        )
