@@ -10,9 +10,11 @@ at ``deadline``). After any of these drain ``events()``: it also takes the decis
 once per batch of messages. Source: hypercore lib/replicator.js; spec/05-replication.
 """
 
+from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
+from p2prss.log.bitfield import Bitfield
 from p2prss.log.merkle import Head
 from p2prss.log.proof_parts import Proof, ProofRequest
 from p2prss.replication.announcing import want_reply
@@ -236,7 +238,7 @@ class Replicator:
             if entry is not None:
                 self._drop(entry, DropReason.BAD_PROOF)
         if answer.upgraded or answer.truncated_to is not None or apply.proof.manifest is not None:
-            self._refresh()
+            self._refresh(answer.truncated_to)
 
     def apply_failed(self, apply: Apply, now: float) -> None:
         """An ``Apply`` event could not be carried out, for reasons of our own (a full disk)."""
@@ -244,22 +246,19 @@ class Replicator:
         self._downloads.applied(apply, Verdict.STALE)
         self._end_parts(apply, Verdict.STALE)
 
-    def core_changed(self, now: float) -> None:
-        """The log was appended to, truncated or cleared by ourselves: tell the peers."""
+    def core_changed(self, now: float, *, truncated_to: int | None = None) -> None:
+        """The log was appended to, truncated or cleared by ourselves: tell the peers.
+
+        Args: truncated_to: the lowest length it was cut to since the last call. When left out, what the
+            new head shares with the old one for certain is taken to be left; that costs a few bytes.
+        """
         self._now = now
-        old = self._head
-        self._refresh()
-        held = self._core.bitfield
-        if self._head.fork == old.fork:
-            for run in held.runs(old.length, self._head.length):
-                self._announce(run.start, run.stop)
-        for run in list(self._told.runs(0, self._head.length)):
-            index = held.first_unset(run.start)
-            while index < run.stop:
-                stop = held.first_set(index)
-                stop = run.stop if stop is None else min(stop, run.stop)
-                self._withdraw(index, stop)
-                index = held.first_unset(stop)
+        self._refresh(truncated_to)
+        held, length = self._core.bitfield, self._head.length
+        for start, stop in list(_missing(held, self._told, length)):
+            self._announce(start, stop)
+        for start, stop in list(_missing(self._told, held, length)):
+            self._withdraw(start, stop)
 
     # Events and time
 
@@ -491,14 +490,14 @@ class Replicator:
 
     # The log's head
 
-    def _refresh(self) -> None:
+    def _refresh(self, truncated_to: int | None) -> None:
         """Look at the log's head, and make what follows from a new one."""
         self._sync_all = True
         old, head = self._head, self._core.head
         if head is old:
             return
         if head.fork != old.fork or head.length < old.length:
-            self._cut(_common_length(old, head), old)
+            self._cut(_common_length(old, head) if truncated_to is None else truncated_to, old)
         self._set_head()
         self._events.append(Upgraded(head))
 
@@ -574,6 +573,17 @@ def _exceeds(request: ProofRequest, proof: Proof) -> bool:
         )
         or (proof.manifest is not None and not request.manifest)
     )
+
+
+def _missing(one: Bitfield, other: Bitfield, length: int) -> Iterator[tuple[int, int]]:
+    """The stretches below ``length`` that are in one set and not in the other."""
+    for run in one.runs(0, length):
+        start = other.first_unset(run.start)
+        while start < run.stop:
+            following = other.first_set(start)
+            stop = run.stop if following is None else min(following, run.stop)
+            yield start, stop
+            start = other.first_unset(stop)
 
 
 def _common_length(old: Head, new: Head) -> int:
