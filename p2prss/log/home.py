@@ -74,11 +74,6 @@ class Home:
         path = self._keys / format_key(key)
         return KeyPair.from_seed(_read_secret(path)) if path.exists() else None
 
-    def forget_key_pair(self, key: CoreKey) -> None:
-        """Delete the key pair kept for one core: it can then never be written again."""
-        with disk_errors("keys"):
-            (self._keys / format_key(key)).unlink(missing_ok=True)
-
     def _lock(self) -> None:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
