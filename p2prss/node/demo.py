@@ -10,10 +10,10 @@ from typing import TypeVar
 import httpx
 import msgspec
 import trio
-from lxml import etree
 
 from p2prss.errors import P2prssError
 from p2prss.feed.demo_show import make_demo_show
+from p2prss.feed.parse import parse_feed
 from p2prss.node.events import Event, Published, Ready, Synced
 from p2prss.node.node import open_node
 from p2prss.node.orders import FollowOrder, PublishOrder, Wanted
@@ -80,11 +80,11 @@ async def _compare(feed_url: str, show: Path) -> tuple[int, int]:
     originals = {_digest(await path.read_bytes()) for path in await trio.Path(show).glob("*.wav")}
     count = size = 0
     async with httpx.AsyncClient(trust_env=False) as client:
-        feed = etree.fromstring((await client.get(feed_url)).raise_for_status().content)
-        for enclosure in feed.iterfind(".//enclosure"):
-            body = (await client.get(enclosure.get("url") or "")).raise_for_status().content
+        feed = parse_feed((await client.get(feed_url)).raise_for_status().content, url=feed_url)
+        for enclosure in (enclosure for item in feed.items for enclosure in item.enclosures):
+            body = (await client.get(enclosure.url)).raise_for_status().content
             if _digest(body) not in originals:
-                raise P2prssError(f"{enclosure.get('url')} is not what was published")
+                raise P2prssError(f"{enclosure.url} is not what was published")
             originals.discard(_digest(body))
             count, size = count + 1, size + len(body)
     if originals:
