@@ -70,18 +70,22 @@ class Publisher:
     async def run(self, *, once: bool) -> None:
         """Mirror now and, unless ``once``, whenever the interval has passed.
 
-        Raises: FeedError, TryAgainError when the source can't be had the first time; UsageError when so much
-            is announced that it needs a yes; StorageError.
+        What is mirrored stays available when the source is gone: then its errors are told, and it is tried
+        again. Raises: with ``once``, or while nothing is mirrored yet, FeedError and TryAgainError when the
+        source can't be had; UsageError when so much is announced that it needs a yes; StorageError.
         """
-        await self.update()
-        while not once:
-            await trio.sleep(
-                self._order.interval * self._random.uniform(1 - INTERVAL_JITTER, 1 + INTERVAL_JITTER)
-            )
+        while True:
             try:
                 await self.update()
             except (FeedError, TryAgainError) as error:
+                if once or self._feed.drive.version <= 1:
+                    raise
                 self._emit(Error(code=error.exit_code, message=str(error), key=self._key))
+            if once:
+                return
+            await trio.sleep(
+                self._order.interval * self._random.uniform(1 - INTERVAL_JITTER, 1 + INTERVAL_JITTER)
+            )
 
     async def update(self) -> MirrorReport:
         """One look at the source; tells what came of it."""
