@@ -160,11 +160,7 @@ class Downloads:
             self._handed_bytes += _size(apply)
             self._events.append(apply)
             return
-        for twin in fetch.flights[:]:
-            if twin.request.upgrade is None:
-                self.cancel(twin)
-            else:
-                self._detach(twin)
+        self._call_off(fetch)
         if self._waiting_bytes + _size(apply) > self._limits.waiting_bytes:
             self._lose(fetch)
             return
@@ -198,12 +194,15 @@ class Downloads:
             return False
         held = self._core.bitfield.has(block.index)
         fetch = self.blocks.get(block.index)
-        if fetch is not None and fetch.apply is apply:
+        if fetch is not None and (fetch.apply is apply or fetch.stage is Stage.ASKED):
             if held:
+                self._call_off(fetch)
                 self._forget(fetch)
                 self.efforts.pop(fetch.index, None)
                 if self._pen:
                     self._release(fetch.index)
+            elif fetch.apply is not apply:
+                pass  # it was an answer on the side; the block is still asked for
             elif verdict is Verdict.UNCONNECTED:
                 self._retry(fetch, min(2, self.efforts.get(fetch.index, 0) + 1))
             else:
@@ -267,8 +266,8 @@ class Downloads:
     def _take_released(self, index: int) -> list[Fetch]:
         """Take out of the pen who waited for block ``index``."""
         released = []
-        for level, number in [key for key in self._pen if index >> key[0] == key[1]]:
-            for fetch in self._pen.pop((level, number)):
+        for level in range(1, self._core.head.length.bit_length() + 1):
+            for fetch in self._pen.pop((level, index >> level), ()):
                 assert fetch.apply is not None
                 self._waiting_bytes -= _size(fetch.apply)
                 released.append(fetch)
@@ -289,11 +288,14 @@ class Downloads:
         self.failed.append(fetch.index)
         self.efforts.setdefault(fetch.index, 1)
 
-    def _detach(self, flight: Flight) -> None:
-        """The request goes on without its block, which came from elsewhere."""
-        if flight.fetch is not None:
-            flight.fetch.flights.remove(flight)
-            flight.fetch = None
+    def _call_off(self, fetch: Fetch) -> None:
+        """The block is here: nobody else needs to send it."""
+        for flight in fetch.flights[:]:
+            if flight.request.upgrade is None:
+                self.cancel(flight)
+            else:  # go on for the sake of the longer log
+                fetch.flights.remove(flight)
+                flight.fetch = None
 
     def _forget(self, fetch: Fetch) -> None:
         if self.blocks.get(fetch.index) is not fetch:

@@ -27,6 +27,7 @@ MAX_REST: Final = 300.0  # seconds
 MAX_NO_DATA: Final = 32  # refusals beyond its answers before a peer is not asked any more
 MAX_REVIVALS: Final = 4  # times a request is waited for again before the same peer is asked anew
 MAX_LATE: Final = 256  # requests given up whose answers are still welcome, per peer
+LOOK_INTERVAL: Final = 0.05  # seconds between searches through what a peer announces
 TICK: Final = 0.25  # seconds between looks at the requests in flight
 MAX_BLOCK_BYTES: Final = 15 * MIB
 

@@ -92,6 +92,7 @@ class Peer:
         self.latency = 0.0  # seconds
         self.last_answer_at = now
         self.dry = False  # it was found to have nothing we could ask for; reset by news
+        self.look_again_at = -inf  # not before then, for its announcements
         # Trouble
         self.refusals = 0  # NoData, less answers
         self.refused_upgrade: tuple[int, int] | None = None  # (fork, length) it did not bring us to

@@ -10,14 +10,14 @@ at ``deadline``). After any of these drain ``events()``: it also takes the decis
 once per batch of messages. Source: hypercore lib/replicator.js; spec/05-replication.
 """
 
-from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
-from p2prss.log.bitfield import Bitfield
 from p2prss.log.merkle import Head
 from p2prss.log.proof_parts import Proof, ProofRequest
+from p2prss.replication.announcer import Announcer
 from p2prss.replication.announcing import want_reply
+from p2prss.replication.answers import exceeds, lacks
 from p2prss.replication.core import AppliedAnswer, ReplicatedCore, Verdict
 from p2prss.replication.downloads import Downloads
 from p2prss.replication.events import (
@@ -35,7 +35,6 @@ from p2prss.replication.events import (
     Upgraded,
 )
 from p2prss.replication.limits import BITFIELD_HORIZON, MAX_BITFIELD_BLOCKS, Limits, UploadLimit
-from p2prss.replication.node_count import knows_roots
 from p2prss.replication.peer import Flight, Peer, PeerStatistics
 from p2prss.replication.scheduler import Scheduler
 from p2prss.replication.serving import Server
@@ -94,8 +93,8 @@ class Replicator:
         self._head = core.head
         self._now = 0.0
         self._stored: list[int] = []  # blocks that peers brought since the last drain
-        self._told = core.bitfield.copy()  # blocks peers may have been told of
-        self._told_whole = -1  # the length at which peers were told that we hold all
+        self._announcer = Announcer(core, self._peers, self._events)
+        self._knew_manifest = core.manifest is not None
         self._sync_all = False
         self._stalled = False
         self._set_head()
@@ -106,10 +105,7 @@ class Replicator:
         """Both sides have opened the channel, and the peer has shown that it knows the key."""
         self._now = now
         entry = self._peers[peer] = Peer(peer, self._limits, now)
-        contiguous = self._core.contiguous_length
-        if contiguous:  # before the sync, so that the peer can ask for a block in its first request
-            self._events.append(Send(peer, Range(0, contiguous)))
-        self._send_sync(entry)
+        self._announcer.greet(entry, self._head)
 
     def remove_peer(self, peer: int, now: float) -> None:
         """The channel is closed; what the peer was asked for goes to others."""
@@ -117,6 +113,7 @@ class Replicator:
         entry = self._peers.pop(peer, None)
         if entry is not None:
             self._scheduler.leave(entry)
+            self._scheduler.lengths_changed = True
 
     def receive(self, peer: int, message: Message, now: float) -> None:
         """Take a message; never raises for what it says (a ``Drop`` event follows at worst)."""
@@ -254,11 +251,7 @@ class Replicator:
         """
         self._now = now
         self._refresh(truncated_to)
-        held, length = self._core.bitfield, self._head.length
-        for start, stop in list(_missing(held, self._told, length)):
-            self._announce(start, stop)
-        for start, stop in list(_missing(self._told, held, length)):
-            self._withdraw(start, stop)
+        self._announcer.catch_up(self._head.length)
 
     # Events and time
 
@@ -269,7 +262,7 @@ class Replicator:
         if self._sync_all:
             self._sync_all = False
             for peer in self._peers.values():
-                self._send_sync(peer)
+                self._announcer.sync(peer, self._head)
         self._scheduler.run(self._now)
         self._note_stall()
         events = self._events[:]
@@ -308,11 +301,12 @@ class Replicator:
         peer.can_upgrade, peer.uploading = sync.can_upgrade, sync.uploading
         peer.has_manifest = sync.has_manifest
         peer.dry = False
+        self._scheduler.lengths_changed = True
         if changed:
             peer.refused_upgrade = None
             self._wants.rewind(0, peer.number)  # a longer tree can prove more
         if changed and sync.fork == self._head.fork and sync.length < self._head.length:
-            self._send_sync(peer, again=True)
+            self._announcer.sync(peer, self._head, again=True)
 
     def _on_range(self, peer: Peer, message: Range) -> None:
         start, stop = message.start, message.start + message.length
@@ -334,7 +328,7 @@ class Replicator:
     def _has_more(self, peer: Peer, start: int) -> None:
         if self._wants:
             self._wants.rewind(start, peer.number)
-            peer.dry = False
+            self._scheduler.has_more(peer, self._now)
 
     def _on_want(self, peer: Peer, want: Want) -> None:
         reply = None
@@ -353,11 +347,14 @@ class Replicator:
             self._on_late_data(peer, data, nbytes, now)
             return
         self._downloads.land(flight)
-        if not _fits(flight.request, proof):
-            self._misfit(peer, flight, proof)
-            return
-        peer.answered(flight, nbytes, now)
-        self._downloads.arrived(flight, proof)
+        if exceeds(flight.request, proof):
+            self._scheduler.give_up(flight)
+            self._drop(peer, DropReason.WRONG_ANSWER)
+        elif lacks(flight.request, proof):
+            self._refused(peer, flight)
+        else:
+            peer.answered(flight, nbytes, now)
+            self._downloads.arrived(flight, proof)
 
     def _on_late_data(self, peer: Peer, data: Data, nbytes: int, now: float) -> None:
         """An answer we no longer wait for; of use perhaps if we had only lost patience."""
@@ -365,26 +362,18 @@ class Replicator:
         if flight is None:
             self._charge(peer, 1 + nbytes // KIB)
             return
-        block = flight.request.block
-        if not _fits(flight.request, data.proof):
+        request, given_up = flight.request, flight.given_up
+        if exceeds(request, data.proof):
             self._drop(peer, DropReason.WRONG_ANSWER)
             return
-        given_up = flight.given_up
-        if flight.request.upgrade is not None or (
-            block is not None and self._wants.priority_of(block.index) is not None
-        ):
+        wanted = request.upgrade is not None or (
+            request.block is not None and self._wants.priority_of(request.block.index) is not None
+        )
+        if wanted and not lacks(request, data.proof):
             self._downloads.arrived_late(flight, data.proof)
         if given_up:
             peer.answered(flight, nbytes, now)
             self._scheduler.revive(peer, now)
-
-    def _misfit(self, peer: Peer, flight: Flight, proof: Proof) -> None:
-        """An answer that is none: less than we asked for is a refusal, anything else an offence."""
-        if proof.fork == flight.request.fork and _exceeds(flight.request, proof):
-            self._drop(peer, DropReason.WRONG_ANSWER)
-            self._scheduler.give_up(flight)
-        else:
-            self._refused(peer, flight)
 
     def _on_no_data(self, peer: Peer, message: NoData, now: float) -> None:
         flight = peer.flights.get(message.request_id)
@@ -425,48 +414,6 @@ class Replicator:
     def _bitfield_bound(self) -> int:
         return min(self._head.length + BITFIELD_HORIZON, MAX_BITFIELD_BLOCKS)
 
-    def _send_sync(self, peer: Peer, *, again: bool = False) -> None:
-        """Tell a peer where we stand, unless (or even if) it has been told so."""
-        head, manifest = self._head, self._core.manifest
-        same_fork = peer.fork == head.fork
-        sync = Sync(
-            fork=head.fork,
-            length=head.length,
-            remote_length=peer.length if same_fork else 0,
-            can_upgrade=same_fork
-            and (
-                peer.length == 0
-                or (peer.length < head.length and knows_roots(peer.length, head.length, self._core.bitfield))
-            ),
-            uploading=True,
-            downloading=True,  # a channel where neither side downloads is closed by the reference
-            has_manifest=manifest is not None and not self._core.compat,
-        )
-        if again or sync != peer.told:
-            peer.told = sync
-            self._events.append(Send(peer.number, sync))
-
-    def _announce(self, start: int, stop: int) -> None:
-        """Tell who may want to know that we hold ``[start, stop)``."""
-        self._told.set_range(start, stop)
-        length, contiguous = self._head.length, self._core.contiguous_length
-        if contiguous == length:
-            if self._told_whole != length:
-                self._told_whole = length
-                self._broadcast(Range(0, length))
-            return
-        for peer in self._peers.values():
-            if peer.interests.covers(start, stop, length) and not peer.holdings.has_all(start, stop):
-                self._events.append(Send(peer.number, Range(start, stop - start)))
-
-    def _withdraw(self, start: int, stop: int) -> None:
-        self._told.unset_range(start, stop)
-        self._told_whole = -1
-        self._broadcast(Range(start, stop - start, drop=True))
-
-    def _broadcast(self, message: Message) -> None:
-        self._events.extend(Send(peer, message) for peer in self._peers)
-
     def _tell_stored(self) -> None:
         """Blocks have come: tell the shell, the peers, and those who waited for them."""
         indexes = sorted(set(self._stored))
@@ -477,7 +424,7 @@ class Replicator:
                 stop += 1
                 continue
             self._events.append(Stored(start, stop))
-            self._announce(start, stop)
+            self._announcer.announce(start, stop, self._head.length)
             for want in self._wants.take_completed(self._core.bitfield, start, stop):
                 self._events.append(Completed(want))
             start, stop = index, index + 1
@@ -492,8 +439,10 @@ class Replicator:
 
     def _refresh(self, truncated_to: int | None) -> None:
         """Look at the log's head, and make what follows from a new one."""
-        self._sync_all = True
         old, head = self._head, self._core.head
+        if head is not old or self._knew_manifest != (self._core.manifest is not None):
+            self._knew_manifest = self._core.manifest is not None
+            self._sync_all = True
         if head is old:
             return
         if head.fork != old.fork or head.length < old.length:
@@ -508,8 +457,7 @@ class Replicator:
             want.cursors.clear()
             want.missing_from = want.start
         self._events.append(Truncated(common, self._core.head.fork))
-        if self._told.any_set(common, old.length):
-            self._withdraw(common, old.length)
+        self._announcer.withdraw(common, old.length)
         for run in list(self._core.bitfield.runs(common, self._core.head.length)):
             self._stored.extend(run)
 
@@ -537,53 +485,6 @@ class Replicator:
                     self._events.append(Completed(seek))
                 else:
                     seek.asked = False
-
-
-def _fits(request: ProofRequest, proof: Proof) -> bool:
-    """Whether an answer has the parts that were asked for, and no others."""
-    if proof.fork != request.fork:
-        return False
-    block, wanted = proof.block, request.block
-    if (block is None) != (wanted is None) or (
-        block is not None and wanted is not None and block.index != wanted.index
-    ):
-        return False
-    if (proof.upgrade is None) != (request.upgrade is None):
-        return False
-    if (proof.hash is None) != (request.hash is None) or (
-        proof.hash is not None and request.hash is not None and proof.hash.index != request.hash.index
-    ):
-        return False
-    if proof.seek is not None and (
-        request.seek is None or proof.seek.byte_offset != request.seek.byte_offset
-    ):
-        return False
-    return proof.manifest is None or request.manifest
-
-
-def _exceeds(request: ProofRequest, proof: Proof) -> bool:
-    """Whether an answer has a part that was not asked for."""
-    return (
-        (proof.block is not None and (request.block is None or proof.block.index != request.block.index))
-        or (proof.upgrade is not None and request.upgrade is None)
-        or (proof.hash is not None and (request.hash is None or proof.hash.index != request.hash.index))
-        or (
-            proof.seek is not None
-            and (request.seek is None or proof.seek.byte_offset != request.seek.byte_offset)
-        )
-        or (proof.manifest is not None and not request.manifest)
-    )
-
-
-def _missing(one: Bitfield, other: Bitfield, length: int) -> Iterator[tuple[int, int]]:
-    """The stretches below ``length`` that are in one set and not in the other."""
-    for run in one.runs(0, length):
-        start = other.first_unset(run.start)
-        while start < run.stop:
-            following = other.first_set(start)
-            stop = run.stop if following is None else min(following, run.stop)
-            yield start, stop
-            start = other.first_unset(stop)
 
 
 def _common_length(old: Head, new: Head) -> int:

@@ -21,6 +21,7 @@ from p2prss.replication.core import ReplicatedCore
 from p2prss.replication.downloads import Downloads, Fetch
 from p2prss.replication.events import Event, Send
 from p2prss.replication.limits import (
+    LOOK_INTERVAL,
     MAX_BLOCK_BYTES,
     MAX_COPIES,
     MAX_REMOTE_WANTS,
@@ -61,6 +62,7 @@ class Scheduler:
         self.next_at = inf  # when to look after the requests in the air
         self.urgent = False  # something new is wanted: do not wait for a quarter of the room to be free
         self._look_into_pen = False
+        self.lengths_changed = True  # a peer's or our own, or whether somebody is being asked for his
         self._core = core
         self._peers = peers
         self._wants = wants
@@ -81,9 +83,17 @@ class Scheduler:
 
     def stir(self) -> None:
         """Something changed that may let any peer be asked for more."""
-        self.urgent = True
+        self.urgent = self.lengths_changed = True
         for peer in self._peers.values():
             peer.dry = False
+
+    def has_more(self, peer: Peer, now: float) -> None:
+        """A peer has announced blocks; looking at every announcement of a chatty one would cost too much."""
+        if now >= peer.look_again_at:
+            peer.look_again_at = now + LOOK_INTERVAL
+            peer.dry = False
+        else:
+            self.next_at = min(self.next_at, peer.look_again_at)
 
     @property
     def may_grow(self) -> bool:
@@ -100,8 +110,10 @@ class Scheduler:
         """Ask for all that may be asked for now."""
         if self._downloads.failed:
             self._take_failed()
-        self._ask_upgrade(now)
-        self._ask_reorg(now)
+        if self.lengths_changed:
+            self.lengths_changed = False
+            self._ask_upgrade(now)
+            self._ask_reorg(now)
         if self._wants:
             if self._wants.seeks:
                 self._ask_seeks(now)
@@ -340,8 +352,10 @@ class Scheduler:
         """The answer to a request has been applied, or has got lost."""
         if self._upgrade is not None and self._upgrade.request is request:
             self._upgrade = None
+            self.lengths_changed = True
         elif self._reorg is not None and self._reorg.request is request:
             self._reorg = None
+            self.lengths_changed = True
 
     def give_up(self, flight: Flight) -> None:
         """A request will not be answered."""

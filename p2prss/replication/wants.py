@@ -12,7 +12,7 @@ from typing import Final
 from p2prss.log.bitfield import Bitfield
 from p2prss.replication.holdings import Holdings
 
-_CHUNK: Final = 4096  # blocks looked at in one step of a search
+_CHUNK: Final = 32768  # blocks looked at in one step of a search; a page of a bitfield
 
 
 class Priority(IntEnum):
