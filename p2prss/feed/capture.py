@@ -149,6 +149,7 @@ class Capture:
         """Append an item's new files and write its entry."""
         new: dict[str, NewFile] = {}  # by sha256
         assets: list[Asset] = []
+        stored: list[MediaStored] = []
         for asset in self._files_of(job):
             fetched = found.get(asset.url)
             if fetched is None:
@@ -176,8 +177,10 @@ class Capture:
             )
             self._report.fetched_files += is_new
             self._report.fetched_bytes += fetched.byte_length if is_new else 0
-            self._tell(MediaStored(self._title_of(job), asset.role, fetched.byte_length, is_new))
+            stored.append(MediaStored(self._title_of(job), asset.role, fetched.byte_length, is_new))
         await self._write_job(job, tuple(assets), list(new.values()))
+        for event in stored:
+            self._tell(event)
         for fetched in found.values():
             fetched.path.unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ No error text holds credentials: of a URL they show scheme, host and path.
 
 import math
 import os
+import ssl
 import stat
 import zlib
 from base64 import b64encode
@@ -16,6 +17,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -42,7 +44,7 @@ CONNECT_SECONDS: Final = 20.0
 SILENCE_SECONDS: Final = 60.0  # without a byte, in the middle of a body as well
 WRITE_BATCH: Final = 1 * MIB  # bytes collected for one trip to a worker thread
 
-USER_AGENT: Final = f"p2prss/{__version__} (+https://pypi.org/project/p2prss/)"
+USER_AGENT: Final = f"p2prss/{__version__} (+peer-to-peer podcast mirror)"
 
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BUSY: Final = frozenset({429, 503})
@@ -219,11 +221,17 @@ class Fetcher:
         return Fetched(into, url, body.byte_length, body.digest, head=body.head)
 
 
+@lru_cache(maxsize=1)
+def _ssl_context() -> ssl.SSLContext:
+    """Reading all the root certificates takes a while: once is enough."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class _Transport(httpx.AsyncHTTPTransport):
     """httpx over our own way to connect."""
 
     def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
-        context = httpx.create_ssl_context(trust_env=False)
+        context = _ssl_context()
         super().__init__(verify=context, trust_env=False)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=context, max_connections=None, max_keepalive_connections=20, network_backend=backend

@@ -180,7 +180,7 @@ class Mirror:
         if info is None:
             raise FeedFormatError("the drive holds no feed")
         if self._drive.version != version or await self._drive.entry(PLAIN_FEED_PATH) is None:
-            info = writer.counted(info, self._now())
+            info = writer.counted(msgspec.structs.replace(info, policy=self._policy), self._now())
             await writer.finish(await self._plain_feed(writer, info), info)
             report.wrote = True
         report.episodes = sum(

@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from p2prss import __version__
-from p2prss.drive.blobs import BLOCK_SIZE, BlobId
 from p2prss.drive.drive import Drive, DriveBatch
 from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, FeedArchive
 from p2prss.feed.model import FEED_FORMAT, ArchivedItem, Asset, FeedInfo, ItemRecord
@@ -25,7 +24,6 @@ from p2prss.units import MIB
 PLAIN_FEED_PATH: Final = "/feed.xml"
 MEDIA_FOLDER: Final = "/media"
 READ_SIZE: Final = 4 * MIB  # bytes per trip to a worker thread, and per append
-MANY_SIZE: Final = 8 * MIB  # bytes of small files under one signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class FeedWriter:
         """One step: items with new XML (or None, when only the record changes), and the channel."""
         with_xml = [(item, xml) for item, xml in items if xml is not None]
         contents = [xml for _, xml in with_xml] + ([channel_xml] if channel_xml is not None else [])
-        blobs = await self._put_many(contents)
+        blobs = await (await self.drive.blobs()).put_many(contents)
         async with self.drive.batch() as batch:
             for (item, _), blob in zip(with_xml, blobs, strict=False):
                 batch.put_entry(item.path, blob, metadata=to_json(item.record))
@@ -143,30 +141,6 @@ class FeedWriter:
         assert entry is not None
         assert entry.blob is not None
         batch.put_entry(item.path, entry.blob, metadata=to_json(item.record))
-
-    async def _put_many(self, contents: Sequence[bytes]) -> list[BlobId]:
-        """Small blobs, many to a signature."""
-        core = (await self.drive.blobs()).core
-        found: list[BlobId] = []
-        async with core.write_lock:
-            blocks: list[memoryview] = []
-            block_offset, byte_offset, size = core.length, core.byte_length, 0
-            for content in contents:
-                view = memoryview(content)
-                cut = [view[place : place + BLOCK_SIZE] for place in range(0, len(view), BLOCK_SIZE)]
-                found.append(BlobId(block_offset, byte_offset, len(cut), len(view)))
-                block_offset, byte_offset, size = (
-                    block_offset + len(cut),
-                    byte_offset + len(view),
-                    size + len(view),
-                )
-                blocks += cut
-                if size >= MANY_SIZE:
-                    await core.append(blocks)
-                    blocks, size = [], 0
-            if blocks:
-                await core.append(blocks)
-        return found
 
     def _keep(self, item: ArchivedItem) -> None:
         self.items[item.item_id] = item

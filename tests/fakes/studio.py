@@ -1,6 +1,7 @@
 """A drive of our own over logs in memory, and an origin to mirror."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,10 +54,12 @@ class Studio:
     def archive(self) -> FeedArchive:
         return FeedArchive(self.drive)
 
-    async def update(self, source: str, **options: Any) -> MirrorReport:
+    async def update(
+        self, source: str, *, tell: Callable[[MirrorEvent], None] | None = None, **options: Any
+    ) -> MirrorReport:
         options = {"retries": QUICK, "now": lambda: datetime(2025, 1, 1, tzinfo=UTC), **options}
         mirror = Mirror(source, self.drive, scratch=self.scratch, state=self.state, **options)
         self.events.clear()
-        report = await mirror.update(self.events.append)
+        report = await mirror.update(tell or self.events.append)
         assert not list(self.scratch.iterdir())
         return report

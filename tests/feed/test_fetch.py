@@ -13,7 +13,7 @@ from p2prss.feed.address import is_public
 from p2prss.feed.fetch import USER_AGENT, Fetched, Fetcher, Retries, Validators
 from p2prss.feed.origin_url import public_url, redact
 from p2prss.units import MIB
-from tests.tools.make_podcast import Origin
+from tests.fakes.quiet_origin import QuietOrigin as Origin
 
 SIZE = 300_000
 BODY = b"ID3\x04" + Random(1).randbytes(SIZE - 4)

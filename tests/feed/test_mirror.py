@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,13 +12,14 @@ import trio
 from lxml import etree
 
 from p2prss.errors import FeedFormatError, FetchError, TryAgainError
-from p2prss.feed.mirror_report import MediaFailed
+from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent
 from p2prss.feed.model import CapturePolicy, Role
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import Announced, announced, needs_yes
 from p2prss.feed.render import ItemSource, render_feed
+from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
-from tests.tools.make_podcast import Origin, Spec, make_podcast
+from tests.tools.make_podcast import Spec, make_podcast
 
 FEEDS = Path(__file__).parents[1] / "feeds"
 SPEC = Spec(episodes=4, megabytes=0.15, cover_side=32)
@@ -302,15 +304,24 @@ async def test_a_failing_feed_leaves_the_drive_as_it_was(
 
 async def test_an_interrupted_update_keeps_finished_episodes(show: Path, studio: Studio) -> None:
     with Origin(
-        show, rules=["/media/ep0001.mp3 stall=50% hold=0.3", "/media/ep0002.mp3 stall=50% hold=0.3"]
+        show, rules=["/media/ep0001.mp3 stall=50% hold=0.5", "/media/ep0002.mp3 stall=50% hold=0.5"]
     ) as origin:
-        with trio.move_on_after(0.25):
-            await studio.update(origin.feed_url)
+        stored: list[MirrorEvent] = []
+
+        def stop_after_two(event: MirrorEvent) -> None:
+            if isinstance(event, MediaStored) and event.role == "enclosure":
+                stored.append(event)
+            if len(stored) == 2:
+                scope.cancel()
+
+        with trio.CancelScope() as scope:
+            await studio.update(origin.feed_url, tell=stop_after_two)
         assert await media_of(studio) & hashes(show) == hashes(show, {3, 4})
         origin.set_rules([])
-        origin.clear_hits()
+        again_from = time.time()
         await studio.update(origin.feed_url)
-        assert origin.count("*.mp3") == 2
+        again = [hit for hit in origin.hits if hit.begun >= again_from and hit.path.endswith(".mp3")]
+        assert len(again) == 2
         assert hashes(show) <= await media_of(studio)
 
 
