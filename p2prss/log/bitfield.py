@@ -42,7 +42,7 @@ class Bitfield:
     def copy(self) -> "Bitfield":
         """An independent copy; no page counts as changed."""
         other = Bitfield(tracked=self._tracked)
-        other._pages = {number: page[:] for number, page in self._pages.items()}
+        other._pages = {number: page[:] for number, page in list(self._pages.items())}
         other._numbers = self._numbers[:]
         other._full = self._full[:]
         return other
@@ -269,17 +269,20 @@ class Bitfield:
             insort(self._numbers, number)
 
     def _fill_stretch(self, first: int, stop: int, value: bool) -> None:
-        """Make whole pages full or empty."""
+        """Make whole pages full or empty.
+
+        The boundaries move before the pages go: another thread that reads meanwhile sees a page either way.
+        """
         low, high = bisect_left(self._numbers, first), bisect_left(self._numbers, stop)
-        for number in self._numbers[low:high]:
-            del self._pages[number]
-        del self._numbers[low:high]
         # A boundary is wanted at each end where the neighbouring page has the other value.
         left, right = bisect_left(self._full, first), bisect_right(self._full, stop)
         boundaries = [first] if bool(left & 1) != value else []
         if bool(right & 1) != value:
             boundaries.append(stop)
         self._full[left:right] = boundaries
+        for number in self._numbers[low:high]:
+            del self._pages[number]
+        del self._numbers[low:high]
 
 
 def _lowest_bit(bits: int) -> int:

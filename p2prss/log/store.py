@@ -40,6 +40,7 @@ class Store:
         self._names: dict[PublicKey, SignerName] = {}  # of the pairs derived so far
         self._imported: dict[CoreKey, KeyPair] = {}  # of a store without a home
         self._closed = False
+        self.read_only = False
 
     @classmethod
     def open(cls, home: Path, *, disk: Disk | None = None) -> Self:
@@ -62,7 +63,9 @@ class Store:
 
         Own logs are opened without their keys. Raises: SchemaError, StorageError.
         """
-        return cls(SqliteBackend(home), bytes(KEY_SIZE))
+        store = cls(SqliteBackend(home), bytes(KEY_SIZE))
+        store.read_only = True
+        return store
 
     @classmethod
     def in_memory(cls, primary_key: bytes | None = None) -> Self:
@@ -135,6 +138,8 @@ class Store:
         return log
 
     def _own_key_pair(self, entry: CoreEntry) -> KeyPair | None:
+        if self.read_only:
+            return None
         if entry.signer is not None:
             return self.key_pair(entry.signer.name, entry.signer.namespace)
         if self._home is not None:

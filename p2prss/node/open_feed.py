@@ -74,7 +74,8 @@ class FeedOpener:
 
         Raises: StorageError.
         """
-        key_pair = self._store.key_pair(saved.seed_name, NAMESPACE) if saved.seed_name else None
+        own = saved.seed_name is not None and not self._store.read_only
+        key_pair = self._store.key_pair(saved.seed_name, NAMESPACE) if own and saved.seed_name else None
         db = await self._core(saved.core_key, None, key_pair, eager)
 
         async def open_core(key: CoreKey, manifest: Manifest | None) -> PeerCore:
