@@ -14,10 +14,11 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -38,7 +39,7 @@ from p2prss.crypto.hashes import discovery_key  # noqa: E402
 from p2prss.crypto.key_text import format_key  # noqa: E402
 from p2prss.crypto.keys import CoreKey, KeyPair  # noqa: E402
 from p2prss.drive.bee import Bee  # noqa: E402
-from p2prss.drive.blobs import Blobs, decode_block_map  # noqa: E402
+from p2prss.drive.blobs import decode_block_map  # noqa: E402
 from p2prss.drive.btree import Header  # noqa: E402
 from p2prss.drive.content import content_core, content_manifest  # noqa: E402
 from p2prss.drive.core import Core  # noqa: E402
@@ -413,8 +414,13 @@ def _capability(given: Given) -> Outputs:
 
 
 MESSAGE_NAMES: Final[dict[str, type[Message]]] = {
-    "sync": Sync, "cancel": Cancel, "noData": NoData, "want": Want, "bitfield": BitfieldMessage, "range": Range,
-}  # fmt: skip
+    "sync": Sync,
+    "cancel": Cancel,
+    "noData": NoData,
+    "want": Want,
+    "bitfield": BitfieldMessage,
+    "range": Range,
+}
 
 
 @example("message")
@@ -571,9 +577,8 @@ def test_every_reference_to_the_specification_resolves() -> None:
             if file not in known:
                 missing.append(f"{path.name}: spec/{file}")
                 continue
-            for heading in re.findall(r'"([^"]+)"', quoted):
-                if heading not in known[file]:
-                    missing.append(f'{path.name}: spec/{file}, "{heading}"')
+            named = re.findall(r'"([^"]+)"', quoted)
+            missing += [f'{path.name}: spec/{file}, "{one}"' for one in named if one not in known[file]]
     assert not missing
 
 
@@ -629,7 +634,9 @@ def test_the_table_of_drop_reasons() -> None:
 
 
 def test_the_table_of_exit_codes() -> None:
-    written = {int(code): names.split(", ") for code, names, _ in table("00-overview.md", "Exit codes") if names}
+    written = {
+        int(code): names.split(", ") for code, names, _ in table("00-overview.md", "Exit codes") if names
+    }
     found: dict[int, list[str]] = {}
     for name, kind in vars(errors).items():
         if isinstance(kind, type) and issubclass(kind, errors.P2prssError):
@@ -691,7 +698,7 @@ def test_the_tables_of_paths() -> None:
 
 def test_the_table_of_database_tables() -> None:
     names = re.findall(r"CREATE TABLE (\w+)", database.SCHEMA)
-    assert column("00-overview.md", "Storage") == names
+    assert column("00-overview.md", "Tables") == names
 
 
 # ---- the worked feed
@@ -818,12 +825,12 @@ def limits_page() -> str:
     page = [
         "# 9. Limits and sizes",
         "",
-        "Every named number of the code: limits on what peers, origins and feeds may cost, waiting times, and the",
-        "sizes of the formats. This page is made from the modules by `python tests/test_spec.py`, and",
+        "Every named number of the code: limits on what peers, origins and feeds may cost, waiting times,",
+        "and the sizes of the formats. This page is made from the modules by `python tests/test_spec.py`, and",
         "`tests/test_spec.py` fails when it is stale. The remark tells the unit where the name does not.",
         "",
-        "Limits of the protocols (what another implementation must accept or may rely on) stand in the chapters;",
-        "most of what is here is our own choice, and other peers may choose differently.",
+        "Limits of the protocols (what another implementation must accept or may rely on) stand in the",
+        "chapters; most of what is here is our own choice, and other peers may choose differently.",
     ]
     package = ""
     for module in sorted(modules()):
@@ -832,8 +839,8 @@ def limits_page() -> str:
             continue
         if module.split(".")[1] != package:
             package = module.split(".")[1]
-            page += ["", f"## {package}"]
-            page += ["", "| Module | Name | Value | Written as | Remark |", "| --- | --- | ---: | --- | --- |"]
+            page += ["", f"## {package}", ""]
+            page += ["| Module | Name | Value | Written as | Remark |", "| --- | --- | ---: | --- | --- |"]
         for row in rows:
             number = f"{row.value:g}" if isinstance(row.value, float) else str(row.value)
             remark = row.remark.replace("|", "\\|")
@@ -867,9 +874,21 @@ def fill(path: Path) -> None:
             written = plain_text(value)
             pieces = [written[place : place + 96] for place in range(0, len(written), 96)] or [""]
             line = rf"^({re.escape(key)}\s*=) \?$"
-            replacement = "\n    ".join(pieces)
-            filled = re.sub(line, lambda m, new=replacement: f"{m[1]} {new}", filled, flags=re.MULTILINE)
+            filled = re.sub(line, r"\1 " + "\n    ".join(pieces), filled, flags=re.MULTILINE)
         text = text.replace(content, filled)
+    path.write_text(text, encoding="utf-8")
+
+
+def fill_worked_feed() -> None:
+    """Write the blocks of the worked feed that are still ``?``."""
+    path = SPEC / "08-feeds.md"
+    with TemporaryDirectory() as folder:
+        found = trio.run(worked_feed, Path(folder))
+    text = path.read_text(encoding="utf-8")
+    for name, content in found.items():
+        opening = re.search(rf"```\w+ {name}\n", text)
+        if opening is not None and text.startswith("?\n", opening.end()):
+            text = f"{text[: opening.end()]}{content.strip()}{text[opening.end() + 1 :]}"
     path.write_text(text, encoding="utf-8")
 
 
@@ -877,3 +896,4 @@ if __name__ == "__main__":
     LIMITS.write_text(limits_page(), encoding="utf-8")
     for file in FILES:
         fill(file)
+    fill_worked_feed()
