@@ -25,6 +25,7 @@ PLAYHEAD_EXTRA_REQUESTS: Final = 32
 FIRST_REST: Final = 5.0  # seconds a silent peer is not asked; doubles each time
 MAX_REST: Final = 300.0  # seconds
 MAX_NO_DATA: Final = 32  # refusals beyond its answers before a peer is not asked any more
+APPLY_PAUSE: Final = 5.0  # seconds without new requests after an answer could not be stored
 MAX_REVIVALS: Final = 4  # times a request is waited for again before the same peer is asked anew
 MAX_LATE: Final = 256  # requests given up whose answers are still welcome, per peer
 LOOK_INTERVAL: Final = 0.05  # seconds between searches through what a peer announces
@@ -42,6 +43,7 @@ MIN_WANT_BLOCKS: Final = 32
 MAX_REMOTE_WANTS: Final = 512  # stored per peer
 MAX_REMOTE_WANT_SIZES: Final = 4  # different lengths per peer; more, and it is told everything
 ALWAYS_ANNOUNCED: Final = 256  # blocks at the tip that are announced unasked
+MAX_PAST_LENGTHS: Final = 64  # heads remembered, to help those who still have one of them
 MAX_BITFIELD_BLOCKS: Final = 2**26  # blocks of a peer's bitfield we keep: 8 MiB
 BITFIELD_HORIZON: Final = 2**21  # blocks beyond our own length of which a peer's bits are kept
 

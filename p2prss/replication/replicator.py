@@ -241,7 +241,10 @@ class Replicator:
         """An ``Apply`` event could not be carried out, for reasons of our own (a full disk)."""
         self._now = now
         self._downloads.applied(apply, Verdict.STALE)
-        self._end_parts(apply, Verdict.STALE)
+        self._scheduler.applied(apply.request)
+        for seek in self._wants.seeks:
+            seek.asked = False
+        self._scheduler.pause(now)
 
     def core_changed(self, now: float, *, truncated_to: int | None = None) -> None:
         """The log was appended to, truncated or cleared by ourselves: tell the peers.
@@ -251,7 +254,10 @@ class Replicator:
         """
         self._now = now
         self._refresh(truncated_to)
-        self._announcer.catch_up(self._head.length)
+        dropped = self._announcer.catch_up(self._head.length)
+        if dropped is not None:
+            self._wants.missing_again(dropped)
+            self._scheduler.stir()
 
     # Events and time
 
@@ -261,8 +267,7 @@ class Replicator:
             self._tell_stored()
         if self._sync_all:
             self._sync_all = False
-            for peer in self._peers.values():
-                self._announcer.sync(peer, self._head)
+            self._announcer.sync_all(self._head)
         self._scheduler.run(self._now)
         self._note_stall()
         events = self._events[:]
@@ -428,6 +433,7 @@ class Replicator:
             for want in self._wants.take_completed(self._core.bitfield, start, stop):
                 self._events.append(Completed(want))
             start, stop = index, index + 1
+        self._announcer.sync_waiting(self._head)
 
     def _note_stall(self) -> None:
         stalled = not self._downloads.busy and self._wants.any_missing(self._core.bitfield, self._head.length)

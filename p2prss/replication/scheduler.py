@@ -21,6 +21,7 @@ from p2prss.replication.core import ReplicatedCore
 from p2prss.replication.downloads import Downloads, Fetch
 from p2prss.replication.events import Event, Send
 from p2prss.replication.limits import (
+    APPLY_PAUSE,
     LOOK_INTERVAL,
     MAX_BLOCK_BYTES,
     MAX_COPIES,
@@ -62,6 +63,7 @@ class Scheduler:
         self.next_at = inf  # when to look after the requests in the air
         self.urgent = False  # something new is wanted: do not wait for a quarter of the room to be free
         self._look_into_pen = False
+        self._paused_until = -inf
         self.lengths_changed = True  # a peer's or our own, or whether somebody is being asked for his
         self._core = core
         self._peers = peers
@@ -110,6 +112,9 @@ class Scheduler:
         """Ask for all that may be asked for now."""
         if self._downloads.failed:
             self._take_failed()
+        if now < self._paused_until:
+            self.next_at = min(self.next_at, self._paused_until)
+            return
         if self.lengths_changed:
             self.lengths_changed = False
             self._ask_upgrade(now)
@@ -132,6 +137,10 @@ class Scheduler:
                 self._downloads.free_stranded()
         if self._downloads.in_flight and self.next_at > now + TICK:
             self.next_at = now + TICK
+
+    def pause(self, now: float) -> None:
+        """What comes cannot be stored: ask for nothing for a while."""
+        self._paused_until = now + APPLY_PAUSE
 
     def promote(self, want: Want, now: float) -> None:
         """Blocks that were asked for in passing are urgent now: ask for them again, in front of the rest."""

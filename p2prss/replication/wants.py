@@ -105,6 +105,12 @@ class Wants:
                     cursor.position = max(index, want.start)
                     cursor.stop, cursor.began = want.stop, None
 
+    def missing_again(self, index: int) -> None:
+        """Blocks from ``index`` on were held and may be so no longer."""
+        self.rewind(index)
+        for want in self:
+            want.missing_from = min(want.missing_from, max(want.start, index))
+
     def forget(self, peer: int) -> None:
         """A peer is gone."""
         for want in self:

@@ -41,6 +41,7 @@ class SimulatedNode:
         self.log = log
         self.network = network
         self.disk_seconds = disk_seconds
+        self.disk_full_until = 0.0
         self.tamper: Tamper | None = None
         self.news: list[Event] = []  # events that are for the application
         self.sent: list[tuple[str, Message]] = []  # (to, message)
@@ -120,8 +121,12 @@ class SimulatedNode:
         serves, self._serves = self._serves, []
         applies, self._applies = self._applies, []
         answers = [self._answer(serve) for serve in serves]
-        outcomes = self.log.apply([(apply.request, apply.proof) for apply in applies]) if applies else []
         now = self.network.now
+        if now < self.disk_full_until:
+            for apply in applies:
+                self.replicator.apply_failed(apply, now)
+            applies = []
+        outcomes = self.log.apply([(apply.request, apply.proof) for apply in applies]) if applies else []
         pairs = list(zip(serves, answers, strict=True))
         self.network.random.shuffle(pairs)
         for serve, answer in pairs:

@@ -548,6 +548,34 @@ def test_an_upload_limit_may_refuse() -> None:
     assert not any(isinstance(message, Data) for _, message in writer.sent)
 
 
+def test_a_full_disk_stops_asking_for_a_while() -> None:
+    network = SimulatedNetwork(29)
+    writer = network.node("writer", written(200, 4 * KIB))
+    reader = network.node("reader", reader_of(writer.log))
+    reader.replicator.want(0, None)
+    network.connect(writer, reader)
+    reader.disk_full_until = network.now + 20
+    network.run(20)
+    assert len(reader.requested_blocks()) < 600
+    network.run(30)
+    assert received(reader) == blocks_of(200, 4 * KIB)
+    assert not reader.dropped
+
+
+def test_a_reader_without_blocks_helps_others_to_the_new_length() -> None:
+    network = SimulatedNetwork(30)
+    writer = network.node("writer", written(333))
+    first, second = (network.node(name, reader_of(writer.log)) for name in ("first", "second"))
+    network.connect(writer, first)
+    network.connect(first, second)
+    network.run(1)
+    for length in range(334, 340):
+        writer.append([b"new"])
+        network.run(1)
+        assert second.log.length == length
+    assert second.log.contiguous_length == 0
+
+
 def test_an_idle_log_has_no_deadline() -> None:
     network = SimulatedNetwork(28)
     writer = network.node("writer", written(5))
