@@ -65,7 +65,7 @@ _IMPURE: Final = _FILES | _SOCKETS | {"ctypes", "multiprocessing", "random", "se
 
 _PURE_LOG: Final = {"authority", "bitfield", "flat_tree", "manifest", "merkle", "proof", "proof_parts"}
 _STORED_LOG: Final = {"log", "memory_storage", "sqlite_storage", "storage", "store"}
-_TRIO_FEED: Final = {"address", "fetch", "mirror", "publish", "writer"}
+_TRIO_FEED: Final = {"address", "capture", "fetch", "mirror", "writer"}
 
 _MAX_LINES: Final = 600
 

@@ -23,7 +23,6 @@ from p2prss.wire.messages import Message, NoDataReason
 from p2prss.wire.mux import MuxChannel
 
 SERVE_BATCH: Final = 32  # requests answered in one turn of a worker thread
-STORAGE_REST: Final = 5.0  # seconds before anything is fetched again that could not be stored
 APPLY_BATCH_BYTES: Final = 16 * MIB  # block bytes verified and stored by one commit
 
 
@@ -152,7 +151,7 @@ class Session:
             try:
                 outcomes = await trio.to_thread.run_sync(self.log.apply, answers)
             except StorageError as error:
-                await self._fail(batch, error)
+                self._fail(batch, error)
                 continue
             self.failure = None
             now = trio.current_time()
@@ -162,13 +161,12 @@ class Session:
             self.drain()
         self._applying = False
 
-    async def _fail(self, batch: list[Apply], error: StorageError) -> None:
-        """Nothing of the batch was stored: say so, rest, and let it be asked for again."""
+    def _fail(self, batch: list[Apply], error: StorageError) -> None:
+        """Nothing of the batch was stored: say so; the replicator rests before it asks again."""
         self.failure = error
-        self._announce()
-        await trio.sleep(STORAGE_REST)
         for apply in batch:
             self.replicator.apply_failed(apply, trio.current_time())
+        self._announce()
         self.drain()
 
     def _take_applies(self) -> list[Apply]:
