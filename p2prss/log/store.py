@@ -113,7 +113,9 @@ class Store:
         """
         with self._lock:
             self._check_open()
-            log = self._logs.get(key)
+            log, known = self._logs.get(key), self._entries.get(discovery_key(key))
+            if log is None and known is not None:
+                log = self._open(known, manifest, None)  # what is stored of it may say who signs
             if log is not None and (key_pair is None or log.key_pair is not None):
                 return log
             if key_pair is not None:

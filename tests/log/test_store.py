@@ -84,6 +84,7 @@ def test_logs_are_found_again_and_can_be_written(tmp_path: Path) -> None:
     ]
     with Store.open(tmp_path / "home") as store:
         assert store.keys() == keys
+        assert store.open_log(own.key, key_pair=pair).writable
         for key in (own.key, sister.key, compat.key):
             log = store.find(discovery_key(key))
             assert log is not None
