@@ -63,25 +63,20 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     output = Output(json="--json" in arguments)
     try:
-        app(args=arguments, prog_name="p2prss", standalone_mode=True)
-    except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        try:
+            code = app(args=arguments, prog_name="p2prss", standalone_mode=False)
+        except BaseException as error:  # noqa: BLE001 - the last place: whatever it is, the user gets one line
+            return _report(output, _cause(error), arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody listens any more
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except BaseExceptionGroup as group:
-        return _report(output, _cause(group), arguments)
-    except Exception as error:  # noqa: BLE001 - the last place: whatever it is, the user gets one line
-        return _report(output, error, arguments)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to tell of a group: one of ours before any other."""
+def _cause(error: BaseException) -> BaseException:
+    """The error to tell; of a group one of ours before any other."""
     leaves: list[BaseException] = []
-    queue: list[BaseException] = [group]
+    queue = [error]
     while queue:
         error = queue.pop(0)
         if isinstance(error, BaseExceptionGroup):
@@ -92,8 +87,17 @@ def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _report(output: Output, error: BaseException, arguments: list[str]) -> int:
+    if isinstance(error, BrokenPipeError):
+        raise error
     if isinstance(error, KeyboardInterrupt):
         return 130
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, typer.Abort):
+        output.error(1, "nothing was done")
+        return 1
+    if format_message := getattr(error, "format_message", None):
+        return _report_usage(output, error, format_message())
     if isinstance(error, P2prssError):
         output.error(error.exit_code, str(error))
         return error.exit_code
@@ -107,6 +111,16 @@ def _report(output: Output, error: BaseException, arguments: list[str]) -> int:
     if {"-v", "--verbose"} & set(arguments):
         raise error
     return 1
+
+
+def _report_usage(output: Output, error: BaseException, message: str) -> int:
+    """An error of the command line itself, which typer has found; only its base class is not ours to name."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message, err=True)
+        return 2
+    command = getattr(getattr(error, "ctx", None), "command_path", "p2prss")
+    output.error(2, f"{message.rstrip('.')} (see {command} --help)")
+    return 2
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What every command gets: the home to work on, and how to talk."""
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import typer
 
@@ -40,13 +42,24 @@ class Context:
         import trio
 
         stopped_by: list[int] = []
+        ended = threading.Event()
+
+        def leave(number: int) -> NoReturn:
+            """Go at once, asked twice or too late; what is stored stands this at any instant."""
+            self.output.close()
+            os._exit(128 + number)
+
+        def leave_late(number: int) -> None:
+            if not ended.wait(SHUTDOWN_SECONDS):  # a disk or a name server holds one of our threads
+                leave(number)
 
         async def watch(scope: trio.CancelScope) -> None:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for number in signals:
                     if stopped_by:
-                        raise SystemExit(128 + number)  # asked twice: go at once
+                        leave(number)
                     stopped_by.append(number)
+                    threading.Thread(target=leave_late, args=[number], daemon=True).start()
                     scope.cancel()
 
         async def run() -> None:
@@ -60,6 +73,7 @@ class Context:
         try:
             trio.run(run)
         finally:
+            ended.set()
             self.output.close()
         if stopped_by:
             raise SystemExit(128 + stopped_by[0])
