@@ -29,7 +29,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 import p2prss  # noqa: E402  (needs the root in sys.path, as all that follow)
-from p2prss import errors  # noqa: E402
+from p2prss import errors, units  # noqa: E402
 from p2prss.codec import compact_extra, protobuf, z32  # noqa: E402
 from p2prss.codec.compact import Reader, Writer  # noqa: E402
 from p2prss.crypto import namespaces  # noqa: E402
@@ -141,7 +141,8 @@ def plain_text(value: bytes | str | int) -> str:
 
 def fenced(path: Path, kind: str) -> Iterator[tuple[int, str, str]]:
     """The fenced blocks of a kind: line number, the rest of the first line, content."""
-    start, name, lines = 0, "", []
+    start, name = 0, ""
+    lines: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if start:
             if line.startswith("```"):
@@ -451,7 +452,7 @@ def _question_and_answer(given: Given) -> Outputs:
         value=grown.blocks[block.index] if block is not None else None,
         manifest=grown.authority.manifest,
     )
-    empty = KnownLog(Head.empty(), Authority(grown.authority.key), {}.get)
+    empty = KnownLog(Head.empty(), Authority(grown.authority.key), lambda _: None)
     if request.proof.upgrade is not None:
         change = verify_proof(empty, request.proof, proof)
         assert change.head is not None
@@ -701,11 +702,25 @@ def test_the_table_of_database_tables() -> None:
     assert column("00-overview.md", "Tables") == names
 
 
+_UNITS: Final = {"": 1, "KiB": units.KIB, "MiB": units.MIB, "GiB": units.GIB, "MB": units.MB, "GB": units.GB}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if "Bounds" in headings(path)], ids=lambda path: path.stem
+)
+def test_the_tables_of_bounds(path: Path) -> None:
+    for constant, value, _ in table(path.name, "Bounds"):
+        module, _, name = constant.rpartition(".")
+        number, _, unit = value.partition(" ")
+        found = getattr(importlib.import_module(f"p2prss.{module}"), name)
+        assert found == int(number) * _UNITS[unit], constant
+
+
 # ---- the worked feed
 
 
 def xml_blocks() -> dict[str, str]:
-    blocks = {}
+    blocks: dict[str, str] = {}
     for kind in ("xml", "json"):
         blocks |= {name: content for _, name, content in fenced(SPEC / "08-feeds.md", kind) if name}
     return blocks
@@ -793,12 +808,16 @@ def limits_of(module: str) -> Iterator[Limit]:
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     statements = ast.parse(text).body
-    assignments = [(None, *pair) for pair in zip(statements, [*statements[1:], None], strict=True)]
+    following_ones = [*statements[1:], None]
+    assignments: list[tuple[str | None, ast.stmt, ast.stmt | None]] = [
+        (None, *pair) for pair in zip(statements, following_ones, strict=True)
+    ]
     for statement in statements:
         if isinstance(statement, ast.ClassDef) and statement.name == "Limits":
             assignments += [("Limits", one, None) for one in statement.body]
     loaded: Any = None
     for owner, statement, following in assignments:
+        target: ast.expr
         if isinstance(statement, ast.AnnAssign):
             target, value = statement.target, statement.value
         elif isinstance(statement, ast.Assign):
@@ -826,8 +845,8 @@ def limits_page() -> str:
         "# 9. Limits and sizes",
         "",
         "Every named number of the code: limits on what peers, origins and feeds may cost, waiting times,",
-        "and the sizes of the formats. This page is made from the modules by `python tests/test_spec.py`, and",
-        "`tests/test_spec.py` fails when it is stale. The remark tells the unit where the name does not.",
+        "and the sizes of the formats. This page is made from the modules by `python tests/test_spec.py`,",
+        "and the test of that name fails when it is stale. The remark tells the unit.",
         "",
         "Limits of the protocols (what another implementation must accept or may rely on) stand in the",
         "chapters; most of what is here is our own choice, and other peers may choose differently.",
