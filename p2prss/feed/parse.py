@@ -26,12 +26,16 @@ from p2prss.feed.model import (
     ParsedFeed,
 )
 from p2prss.feed.names import XML_BASE, Place, address_at, base_of, places_in, plain_name, resolve, text_of
-from p2prss.feed.repair import mend, read_text, what_else
+from p2prss.feed.repair import MAX_FEED_BYTES, mend, read_text, what_else
 from p2prss.units import MB
 
 MAX_ITEMS: Final = 50_000  # the longest-running daily shows are below 10,000
 MAX_ITEM_BYTES: Final = 2 * MB  # XML of one item, its namespace declarations included
 MAX_CHANNEL_BYTES: Final = 4 * MB  # XML of all that is no item
+MAX_ITEMS_BYTES: Final = 100 * MB  # of all items: declarations at the root are repeated in each
+MAX_LENIENT_BYTES: Final = 4 * MB  # given to the lenient reader, which takes a second for each
+MAX_ATTRIBUTES: Final = 200  # of one element
+MAX_NAMESPACES: Final = 200  # in scope of an item
 MAX_DEPTH: Final = 100  # elements inside of each other; show notes in XHTML reach 20
 
 ITEMS_MARK: Final = "p2prss-items"
@@ -39,6 +43,7 @@ ITEMS_MARK: Final = "p2prss-items"
 
 _TOO_DEEP: Final = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)})")
 _TOO_DEEP_TEXT: Final = f"this feed has more than {MAX_DEPTH} elements inside of each other"
+_TOO_MANY_ATTRIBUTES: Final = etree.XPath(f"boolean(//@*[{MAX_ATTRIBUTES + 1}])")
 _DATES: Final = ("pubDate", "dc:date", "dcterms:issued", "atom:published", "dcterms:modified", "atom:updated")
 _BUILD_DATES: Final = frozenset({"lastBuildDate", "pubDate", "dc:date", "atom:updated"})
 _NATIVE: Final = frozenset({"rdf:RDF", "atom:feed", "{http://purl.org/atom/ns#}feed", "feed"})
@@ -62,7 +67,7 @@ def parse_feed(data: bytes, *, url: str = "", content_type: str = "") -> ParsedF
     if root is None:
         if name := what_else(text):
             raise FeedFormatError(f"this is no feed: it is {name}")
-        rebuilt = convert.from_lenient(text)
+        rebuilt = convert.from_lenient(text) if len(text) <= MAX_LENIENT_BYTES else None
         if rebuilt is None:
             raise FeedFormatError(f"this is no feed we can read: {error}")
         return _read(rebuilt, url, repairs=(*repairs, f"read leniently ({error})"), degraded=True)
@@ -99,6 +104,8 @@ def parse_xml(data: bytes) -> etree._Element:
         raise _NotWellFormed(reason) from None
     if _TOO_DEEP(root):
         raise FeedFormatError(_TOO_DEEP_TEXT)
+    if _TOO_MANY_ATTRIBUTES(root):
+        raise FeedFormatError(f"an element of this feed has more than {MAX_ATTRIBUTES} attributes")
     if root.getroottree().docinfo.internalDTD is not None:
         raise FeedFormatError("a document type is not allowed")
     return root
@@ -125,7 +132,7 @@ def _strictly(text: str) -> tuple[etree._Element | None, tuple[str, ...], str]:
     except _NotWellFormed as error:
         reason = str(error)
     mended, repairs = mend(text)
-    if repairs:
+    if repairs and len(mended) <= 2 * MAX_FEED_BYTES:
         try:
             return parse_xml(mended.encode("utf-8", "replace")), tuple(repairs), ""
         except _NotWellFormed as error:
@@ -151,11 +158,19 @@ def _read(
     elements = [child for parent in (channel, root) for child in parent if _is(child, "item")]
     if len(elements) > MAX_ITEMS:
         raise FeedFormatError(f"this feed has more than {MAX_ITEMS} items")
-    items = tuple(_read_item(element, url) for element in elements)
+    if len(channel.nsmap) > MAX_NAMESPACES:
+        raise FeedFormatError(f"this feed declares more than {MAX_NAMESPACES} namespaces")
+    items: list[Item] = []
+    size = 0
+    for element in elements:
+        items.append(_read_item(element, url))
+        size += len(items[-1].xml)
+        if size > MAX_ITEMS_BYTES:
+            raise FeedFormatError(f"the items of this feed are larger than {MAX_ITEMS_BYTES // MB} MB")
     _cut_out(channel, elements)
     return ParsedFeed(
         _read_channel(root, channel, url),
-        items,
+        tuple(items),
         base_url=url,
         source_format=source_format,
         repairs=repairs,

@@ -12,7 +12,7 @@ from lxml import etree
 from p2prss.errors import FeedFormatError
 from p2prss.feed.dates import parse_date
 from p2prss.feed.model import ParsedFeed, Role
-from p2prss.feed.parse import ITEMS_MARK, MAX_DEPTH, parse_feed
+from p2prss.feed.parse import ITEMS_MARK, MAX_ATTRIBUTES, MAX_DEPTH, MAX_NAMESPACES, parse_feed
 from p2prss.feed.render import ItemSource, render_feed
 from p2prss.feed.repair import MAX_FEED_BYTES
 
@@ -268,6 +268,16 @@ def test_common_damage_is_mended_without_losing_text(body: str, expected: str, r
         (rss("<a>" * 3000 + "</a>" * 3000), "inside of each other"),
         (rss("<a>" * (MAX_DEPTH + 5) + "</a>" * (MAX_DEPTH + 5)), "inside of each other"),
         (b"a" * (MAX_FEED_BYTES + 1), "larger than"),
+        (
+            rss("<a " + " ".join(f'a{number}="1"' for number in range(MAX_ATTRIBUTES + 1)) + "/>"),
+            "attributes",
+        ),
+        (
+            rss("<item/>", " ".join(f'xmlns:n{one}="urn:{one}"' for one in range(MAX_NAMESPACES + 1))),
+            "namespaces",
+        ),
+        (rss("<item/>" * 700, f'xmlns:n="urn:{"x" * 150_000}"'), "items of this feed are larger"),
+        (rss("<a><b" * 900_000), "no feed we can read"),
     ],
 )
 def test_what_is_no_feed_is_named_in_one_line(data: bytes, named: str) -> None:
