@@ -35,13 +35,6 @@ class Listed(Protocol):
         ...
 
 
-class Entry(Listed, Protocol):
-    """An entry that also tells the size of its file in bytes, as its writer claims it."""
-
-    @property
-    def byte_length(self) -> int: ...
-
-
 class ReadableDrive(Protocol):
     """What an archive needs of a drive."""
 
