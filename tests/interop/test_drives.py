@@ -210,7 +210,9 @@ Row = tuple[str, int, str | None, tuple[int, int, int, int] | None]
 def row(entry: DriveEntry | JsEntry) -> Row:
     """What must be equal of an entry."""
     blob = entry.blob
-    place = blob and (blob.block_offset, blob.byte_offset, blob.block_length, blob.byte_length)
+    place = None
+    if blob is not None:
+        place = blob.block_offset, blob.byte_offset, blob.block_length, blob.byte_length
     return entry.path, entry.seq, entry.linkname, place
 
 
