@@ -561,6 +561,16 @@ def test_an_example_is_what_the_code_computes(name: str, content: str) -> None:
         assert (plain_hex(value) if is_hex else " ".join(value.split())) == found[key], key
 
 
+def test_the_examples_of_the_connection_are_those_recorded_from_the_reference() -> None:
+    recorded = json.loads((ROOT / "tests" / "vectors" / "wire.json").read_text(encoding="utf-8"))
+    handshake, keys = recorded["noise"][0], recorded["capability"]
+    expected = [message["hex"] for message in handshake["messages"]] + [handshake["handshake_hash"]]
+    expected += [recorded["secret_stream"][0]["stream_ids"]["initiator"]]
+    expected += [keys[name] for name in ("capability_initiator", "capability_responder", "core_key")]
+    text = "".join((SPEC / name).read_text("utf-8") for name in ("04-connection.md", "05-replication.md"))
+    assert [value for value in expected if value not in re.sub(r"\s", "", text)] == []
+
+
 def test_there_are_examples_of_every_kind() -> None:
     used = {name for path in FILES for _, name, _ in fenced(path, "example")}
     assert used == set(EXAMPLES)
