@@ -19,7 +19,7 @@ from p2prss.replication.wants import Priority, Want
 
 PLAYHEAD_BLOCKS: Final = 4  # blocks in front of a reader that are asked for before all others
 READ_AHEAD_BLOCKS: Final = 128  # blocks behind those: 8 MiB at 64 KiB
-REFILL_BLOCKS: Final = 32  # blocks a reader moves on before its read-ahead is moved along
+FIRST_READ_AHEAD_BLOCKS: Final = 16  # the same for one who begins: players look into a file and seek away
 RUN_BLOCKS: Final = 16  # held blocks read from the disk in one turn: 1 MiB at 64 KiB
 
 
@@ -97,16 +97,15 @@ class PeerCore:
     async def read(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Blocks in order, the next one first; leaving the generator cancels what it asked for."""
         replicator, bitfield = self.session.replicator, self.log.bitfield
-        index, moved = start, start - REFILL_BLOCKS
+        index = refill = start
         ahead: Want | None = None
         try:
             while index < stop:
-                if index >= moved + REFILL_BLOCKS:
-                    moved, older, ahead = index, ahead, None
-                    if bitfield.first_unset(index) < min(stop, index + READ_AHEAD_BLOCKS):
-                        ahead = replicator.want(
-                            index, min(stop, index + READ_AHEAD_BLOCKS), Priority.READ_AHEAD
-                        )
+                if index >= refill:
+                    window = min(max(2 * (index - start), FIRST_READ_AHEAD_BLOCKS), READ_AHEAD_BLOCKS)
+                    refill, older, ahead = index + window // 4, ahead, None
+                    if bitfield.first_unset(index) < min(stop, index + window):
+                        ahead = replicator.want(index, min(stop, index + window), Priority.READ_AHEAD)
                     if older is not None:
                         replicator.cancel(older)
                     self.session.drain()
