@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from p2prss.crypto.keys import CoreKey
+from p2prss.drive.blobs import Held
 from p2prss.errors import BlockUnavailableError, FeedFormatError, NetworkError, UsageError
 from p2prss.feed.model import ArchivedItem
 from p2prss.feed.origin_url import redact
@@ -38,7 +39,11 @@ class ListedFeed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a feed is here. ``bytes`` are those of all captured media, ``local_bytes`` those here."""
+    """How much of a feed is here.
+
+    ``bytes`` are those of all captured media, ``local_bytes`` those here, with parts of files that are
+    not whole; ``local_media_files`` counts whole ones.
+    """
 
     key: str
     slug: str
@@ -194,7 +199,7 @@ async def _status(feed: OpenFeed) -> FeedStatus:
                     media[asset.path] = asset.byte_length or 0
     except (NetworkError, BlockUnavailableError, FeedFormatError) as error:
         problem = str(error)
-    local = [path for path in media if await _is_local(feed, path)]
+    held = {path: await _held(feed, path) for path in media}
     return FeedStatus(
         key=saved.key,
         slug=saved.slug,
@@ -204,9 +209,9 @@ async def _status(feed: OpenFeed) -> FeedStatus:
         episodes=len(items),
         removed_episodes=sum(item.removed_at is not None for item in items),
         media_files=len(media),
-        local_media_files=len(local),
+        local_media_files=sum(one.blocks == one.total for one in held.values()),
         bytes=sum(media.values()),
-        local_bytes=sum(media[path] for path in local),
+        local_bytes=sum(size * held[path].blocks // max(held[path].total, 1) for path, size in media.items()),
         uncaptured_files=uncaptured,
         blocks=sum(core.length for core in cores),
         local_blocks=sum(core.held_total for core in cores),
@@ -215,16 +220,16 @@ async def _status(feed: OpenFeed) -> FeedStatus:
     )
 
 
-async def _is_local(feed: OpenFeed, path: str) -> bool:
+async def _held(feed: OpenFeed, path: str) -> Held:
     try:
-        held = await feed.drive.held(path)
+        return await feed.drive.held(path)
     except (UsageError, NetworkError, BlockUnavailableError):
-        return False
-    return held.blocks == held.total
+        return Held(0, 1)
 
 
 async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
     paths = [asset.path for asset in item.assets if asset.path is not None]
+    held = [await _held(feed, path) for path in paths]
     return ShownEpisode(
         item_id=item.item_id,
         guid=item.guid,
@@ -232,7 +237,7 @@ async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
         published=item.published,
         removed_at=item.removed_at,
         bytes=sum(asset.byte_length or 0 for asset in item.assets),
-        local=bool(paths) and all([await _is_local(feed, path) for path in paths]),
+        local=bool(held) and all(one.blocks == one.total for one in held),
         assets=item.assets,
     )
 
