@@ -1,0 +1,1 @@
+"""The distributed hash table: dht-rpc and HyperDHT, compatible with the JavaScript network."""
