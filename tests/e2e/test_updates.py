@@ -1,0 +1,81 @@
+"""What happens at the origin arrives at the listeners, and what does not happen costs nothing."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from tests.e2e.conftest import Serve
+from tests.e2e.program import Start, run
+from tests.e2e.show import SMALL, Show, downloaded, downloaded_twice, served
+
+FEEDS = Path(__file__).parents[1] / "feeds"
+COUNTS = ("version", "episodes", "media_files", "bytes")
+
+
+async def test_a_new_episode_reaches_a_running_follower(serve: Serve, start: Start, tmp_path: Path) -> None:
+    show = Show.make(tmp_path / "show")
+    origin = serve(show)
+    listen = ("--listen", "127.0.0.1:0", "--interval", "10s", "--no-http")
+    publisher = await start("publish", origin.feed_url, *listen, home=tmp_path / "a")
+    await publisher.event("published")
+    link = (await publisher.event("ready"))["link"]
+    follower = await start("follow", link, "--all", "--http", "127.0.0.1:0", home=tmp_path / "b")
+    first = await follower.event("synced", episodes=4)
+    feed_url = (await follower.event("ready"))["feed_url"]
+    assert await downloaded(feed_url) == show.hashes
+
+    show = Show.make(tmp_path / "show", replace(SMALL, episodes=5))
+    told = await publisher.event("published", where=lambda line: not line["unchanged"])
+    assert (told["episodes"], told["new"], told["changed"]) == (5, 1, 0)
+    synced = await follower.event("synced", version=told["version"])
+    assert [synced[name] for name in COUNTS] == [told[name] for name in COUNTS]
+    assert synced["version"] > first["version"]
+    assert synced["episodes"] == 5
+    assert (await served(feed_url))[0].guid == show.episodes[-1]["guid"]
+    assert await downloaded(feed_url) == show.hashes
+    assert downloaded_twice([hit for hit in origin.hits if hit.path != "/feed.xml"]) == {}
+
+
+async def test_updates_by_separate_runs(serve: Serve, tmp_path: Path) -> None:
+    """Each run continues the one before; one that finds nothing new writes nothing."""
+    Show.make(tmp_path / "show")
+    origin = serve(tmp_path / "show", "* no-conditional")  # every look at the feed gets all of it
+    home = tmp_path / "home"
+
+    async def publish() -> dict[str, object]:
+        return (await run("publish", origin.feed_url, "--once", home=home)).event("published")
+
+    first = await publish()
+    assert (first["new"], first["episodes"], first["unchanged"]) == (4, 4, False)
+    Show.make(tmp_path / "show", replace(SMALL, revision=1))  # another lastBuildDate
+    again = await publish()
+    assert (again["new"], again["changed"], again["unchanged"]) == (0, 0, True)
+    assert [again[name] for name in COUNTS] == [first[name] for name in COUNTS]
+
+    changed = replace(SMALL, episodes=6, revision=2, retitle=frozenset({2}), drop=frozenset({1}))
+    show = Show.make(tmp_path / "show", changed)
+    later = await publish()
+    assert (later["new"], later["changed"], later["unchanged"]) == (2, 1, False)
+    assert later["episodes"] == 6
+    (status,) = (await run("status", home=home)).lines
+    assert status["removed_episodes"] == 1
+    shown = (await run("show", str(first["key"]), home=home)).lines
+    assert [one["title"] for one in shown] == [one["title"] for one in reversed(show.episodes)]
+    assert [one["removed_at"] is None for one in shown] == [True] * 5 + [False]
+    assert downloaded_twice([hit for hit in origin.hits if hit.path != "/feed.xml"]) == {}
+
+
+async def test_a_real_feed_over_three_updates(serve: Serve, tmp_path: Path) -> None:
+    show, home = tmp_path / "show", tmp_path / "home"
+    show.mkdir()
+    shutil.copy2(FEEDS / "series-1.rss", show / "feed.xml")
+    origin = serve(show)
+    versions = []
+    for number, new in ((1, 4), (1, 0), (2, 2), (3, 2), (3, 0)):
+        shutil.copy2(FEEDS / f"series-{number}.rss", show / "feed.xml")
+        told = (await run("publish", origin.feed_url, "--no-media", "--once", home=home)).event("published")
+        assert (told["new"], told["unchanged"]) == (new, new == 0)
+        versions.append(told["version"])
+    assert versions[0] == versions[1] < versions[2] < versions[3] == versions[4]
+    assert told["episodes"] == 8
+    assert origin.count("/feed.xml", status=304) == 2
