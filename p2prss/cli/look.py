@@ -59,7 +59,8 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
                     one.slug,
                     one.role,
                     str(one.episodes),
-                    f"{one.local_media_files}/{one.media_files} files",
+                    f"{one.local_media_files}/{one.media_files} files"
+                    + (f", {one.uncaptured_files} not captured" if one.uncaptured_files else ""),
                     f"{format_bytes(one.local_bytes)} of {format_bytes(one.bytes)}",
                     str(one.version),
                 )

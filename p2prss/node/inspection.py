@@ -14,7 +14,7 @@ import trio
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Held
 from p2prss.errors import BlockUnavailableError, FeedFormatError, NetworkError, UsageError
-from p2prss.feed.model import ArchivedItem
+from p2prss.feed.model import ArchivedItem, Role
 from p2prss.feed.origin_url import redact
 from p2prss.log.checking import VerifyReport
 from p2prss.log.store import Store
@@ -64,7 +64,7 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownEpisode(msgspec.Struct, frozen=True, kw_only=True):
-    """One episode of a feed."""
+    """One episode of a feed; ``local`` when all of its audio is here, whatever of its pictures and texts is."""
 
     item_id: str
     guid: str
@@ -228,8 +228,8 @@ async def _held(feed: OpenFeed, path: str) -> Held:
 
 
 async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
-    paths = [asset.path for asset in item.assets if asset.path is not None]
-    held = [await _held(feed, path) for path in paths]
+    main = [asset for asset in item.assets if asset.role == Role.ENCLOSURE] or item.assets
+    held = [await _held(feed, asset.path) if asset.path is not None else None for asset in main]
     return ShownEpisode(
         item_id=item.item_id,
         guid=item.guid,
@@ -237,7 +237,7 @@ async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
         published=item.published,
         removed_at=item.removed_at,
         bytes=sum(asset.byte_length or 0 for asset in item.assets),
-        local=bool(held) and all(one.blocks == one.total for one in held),
+        local=bool(held) and all(one is not None and one.blocks == one.total for one in held),
         assets=item.assets,
     )
 
