@@ -33,6 +33,10 @@ MEMBERS: Final[Mapping[str, frozenset[str]]] = {
     "notice": frozenset({"message"}),
 }
 
+# Commands that run a node; without this option they would look for others by multicast.
+NODES: Final = ("publish", "follow", "seed", "up")
+QUIET: Final = "--no-lan"
+
 Line = dict[str, Any]
 
 
@@ -44,6 +48,12 @@ def read_line(text: str) -> Line:
         assert line["event"] in MEMBERS, text
         assert line.keys() >= MEMBERS[line["event"]], text
     return line
+
+
+def command_words(arguments: Sequence[str | Path], *, lan: bool) -> tuple[str, ...]:
+    """The words of a command; unless ``lan`` is asked for, kept away from the network this machine is in."""
+    words = tuple(map(str, arguments))
+    return (words[0], QUIET, *words[1:]) if not lan and words and words[0] in NODES else words
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -208,10 +218,14 @@ class Start(Protocol):
 
 @asynccontextmanager
 async def running(
-    *arguments: str | Path, home: Path, prefix: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    home: Path,
+    prefix: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    lan: bool = False,
 ) -> AsyncIterator[Program]:
     """A program that runs until the block ends; then it is stopped, unless it has ended."""
-    words = tuple(map(str, arguments))
+    words = command_words(arguments, lan=lan)
     command = [*prefix, str(PROGRAM), "--home", str(home), "--json", *words]
     open_process = partial(
         trio.lowlevel.open_process,
@@ -244,9 +258,10 @@ async def run(
     prefix: Sequence[str] = (),
     stdin: bytes = b"",
     environ: Mapping[str, str] | None = None,
+    lan: bool = False,
 ) -> Finished:
     """Run a command that ends by itself; it must end with that code."""
-    words = tuple(map(str, arguments))
+    words = command_words(arguments, lan=lan)
     command = [*prefix, str(PROGRAM), *(["--home", str(home)] if home else [])]
     command += [*(["--json"] if as_json else []), *words]
     with trio.fail_after(seconds):
