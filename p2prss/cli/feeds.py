@@ -18,6 +18,7 @@ from p2prss.cli.options import (
     NoLan,
     Once,
     Peer,
+    Timeout,
 )
 from p2prss.errors import UsageError
 
@@ -79,6 +80,7 @@ def follow(
         bool, typer.Option("--on-demand", help="Fetch an episode when it is played.")
     ] = False,
     once: Once = False,
+    timeout: Timeout = None,
     listen: Listen = None,
     peer: Peer = None,
     bootstrap: Bootstrap = None,
@@ -96,7 +98,7 @@ def follow(
     from p2prss.node.orders import FollowOrder
 
     wanted = _wanted(latest=latest, all_=all_, none=on_demand, default_all=False)
-    order = FollowOrder(feed=feed, once=once, wanted=wanted)
+    order = FollowOrder(feed=feed, once=once, wanted=wanted, patience=_patience(timeout, once=once))
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http))
 
 
@@ -107,6 +109,7 @@ def seed(
         typer.FileText | None, typer.Option("--file", help="More keys, one a line; # starts a comment.")
     ] = None,
     once: Once = False,
+    timeout: Timeout = None,
     listen: Listen = None,
     peer: Peer = None,
     bootstrap: Bootstrap = None,
@@ -125,7 +128,7 @@ def seed(
         wanted += [line for line in lines if line]
     if not wanted:
         raise UsageError("nothing to seed: give a KEY or --file LIST")
-    order = SeedOrder(feeds=tuple(wanted), once=once)
+    order = SeedOrder(feeds=tuple(wanted), once=once, patience=_patience(timeout, once=once))
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, no_http=True))
 
 
@@ -158,6 +161,12 @@ def _wanted(
     if since is not None:
         return Wanted(since=since.replace(tzinfo=UTC))
     return Wanted() if all_ or default_all else Wanted(latest=DEFAULT_LATEST)
+
+
+def _patience(timeout: float | None, *, once: bool) -> float | None:
+    if timeout is not None and not once:
+        raise UsageError("--timeout is for --once: without it a node never gives up")
+    return timeout
 
 
 def _seconds(text: str) -> float:

@@ -39,6 +39,15 @@ Http = Annotated[
 ]
 NoHttp = Annotated[bool, typer.Option("--no-http", help="Don't serve podcast apps.")]
 Once = Annotated[bool, typer.Option("--once", help="End when everything wanted is here.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=1,
+        help="With --once: give up after so long without anything new; default 30 without a peer, else 120.",
+    ),
+]
 Latest = Annotated[
     int | None, typer.Option("--latest", min=0, metavar="N", help="Media of the newest N only.")
 ]

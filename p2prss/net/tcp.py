@@ -5,6 +5,7 @@ the initiator of the Noise handshake.
 """
 
 import errno
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -116,4 +117,11 @@ class Dialer:
 
 
 def _words(error: OSError) -> str:
-    return error.strerror or str(error).split("\n", 1)[0]
+    """The system's reason; trio sums up what became of each address of a name."""
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    known = cause if isinstance(cause, OSError) else error
+    if isinstance(known, socket.gaierror) or not known.errno:
+        return (known.strerror or str(error).split("\n", 1)[0]).lower()
+    return os.strerror(known.errno).lower()

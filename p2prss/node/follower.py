@@ -19,7 +19,7 @@ from p2prss.net.core import PeerCore
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import Wanted
-from p2prss.node.patience import give_up_when_stalled
+from p2prss.node.patience import Patience
 
 PROGRESS_SECONDS: Final = 0.5  # between two progress events
 SETTLE_SECONDS: Final = 5.0  # ``--once``: for a peer that may know of news when all that is known is here
@@ -49,7 +49,7 @@ class Follower:
         self._on_title = on_title
         self._key = format_key(feed.key)
 
-    async def run(self, *, once: bool = False) -> None:
+    async def run(self, *, once: bool = False, patience: Patience | None = None) -> None:
         """Keep the feed up to date.
 
         Raises: with ``once`` NoPeersError when nobody brings what is missing; StorageError, DriveError
@@ -59,7 +59,7 @@ class Follower:
         self._feed.db.follow_tip()
         async with trio.open_nursery() as nursery:
             if once:
-                nursery.start_soon(give_up_when_stalled, self._feed)
+                nursery.start_soon((patience or Patience()).watch, self._feed)
                 await self._settle()
             while True:
                 version = drive.version

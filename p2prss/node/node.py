@@ -29,6 +29,7 @@ from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
 from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.publisher import Confirm, Publisher
+from p2prss.node.patience import Patience
 from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_seed_name
 from p2prss.node.seeder import Seeder
 from p2prss.node.settings import NodeSettings
@@ -54,7 +55,7 @@ class Node:
         self.http_url: str | None = None
         self._nursery = nursery
         self._random = SystemRandom()
-        self._dialed: set[Address] = set()
+        self._dialers: dict[Address, tcp.Dialer] = {}
 
     async def start(self, *, with_http: bool) -> None:
         """Open the doors: listeners for peers and for podcast apps, and links to known peers.
@@ -72,12 +73,19 @@ class Node:
 
     def dial(self, address: Address) -> None:
         """Keep a link to this peer from now on."""
-        if address not in self._dialed:
-            self._dialed.add(address)
+        if address not in self._dialers:
             dialer = tcp.Dialer(address, self.exchange.use_stream, self._random)
             self._nursery.start_soon(dialer.run)
+            self._dialers[address] = dialer
 
     def ready(self, feed: OpenFeed, *, with_feed_url: bool) -> Ready:
+    def why_nobody(self) -> str:
+        """In a few words, why no peer is connected."""
+        if not self._dialers:
+            return "no peer's address is known: add --peer HOST:PORT"
+        failures = dict.fromkeys(dialer.failure for dialer in self._dialers.values() if dialer.failure)
+        return ", ".join(failures) or "no peer has this feed"
+
         """The event that says where the feed is to be had."""
         peers = tuple(address for address in self.listening if not _is_any(address))
         link = FeedLink(feed.key, feed.saved.name or feed.saved.title or None, peers)
@@ -147,7 +155,7 @@ class Node:
         follower = Follower(feed, order.wanted, self.emit, partial(self._rename, feed))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_when_readable, feed)
-            await follower.run(once=order.once)
+            await follower.run(once=order.once, patience=Patience(order.patience, self.why_nobody))
             nursery.cancel_scope.cancel()
 
     async def seed(self, order: SeedOrder) -> None:
@@ -162,7 +170,8 @@ class Node:
                 feed = await self.opener.open(saved, eager=True)
                 self._dial_all(saved)
                 self.emit(self.ready(feed, with_feed_url=False))
-                nursery.start_soon(partial(Seeder(feed, self.emit).run, once=order.once))
+                seeder, patience = Seeder(feed, self.emit), Patience(order.patience, self.why_nobody)
+                nursery.start_soon(partial(seeder.run, once=order.once, patience=patience))
 
     async def _tell_when_readable(self, feed: OpenFeed) -> None:
         """Say that the feed is ready once an app that asks for it gets it, or after a while anyway."""
@@ -174,6 +183,8 @@ class Node:
             except P2prssError:
                 pass  # the follower meets it too, and tells
         self.emit(self.ready(feed, with_feed_url=True))
+        if not feed.drive.db.length and not feed.peers:
+            self.emit(Notice(message=f"{self.why_nobody()}; still trying", key=feed.saved.key))
 
     def _remember(self, link: FeedLink, role: Role, wanted: Wanted | None) -> SavedFeed:
         """Save what is asked for, on top of what is known of the feed already."""

@@ -35,6 +35,7 @@ class FollowOrder:
     feed: str
     once: bool = False
     wanted: Wanted = field(default_factory=lambda: Wanted(latest=DEFAULT_LATEST))
+    patience: float | None = None  # seconds without a block until ``once`` gives up; None: as usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class SeedOrder:
 
     feeds: tuple[str, ...]
     once: bool = False
+    patience: float | None = None  # as in FollowOrder
 
 
 Order = PublishOrder | FollowOrder | SeedOrder

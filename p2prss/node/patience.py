@@ -1,5 +1,7 @@
 """When to give up on peers: only for commands that are to end (``--once``)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import trio
@@ -9,19 +11,33 @@ from p2prss.node.open_feed import OpenFeed
 
 GIVE_UP_SECONDS: Final = 30.0  # without a peer
 STALL_SECONDS: Final = 120.0  # with peers, but without a single new block
+LOOK_SECONDS: Final = 0.5  # between looks at what has arrived
 
 
-async def give_up_when_stalled(feed: OpenFeed) -> NoReturn:
-    """Never returns. Raises: NoPeersError when nobody has brought a block for too long."""
-    last_change, before = trio.current_time(), -1
-    while True:
-        held = feed.db.held_total
-        if feed.db.length:
-            held += (await feed.blobs()).held_total
-        now = trio.current_time()
-        if held != before:
-            last_change, before = now, held
-        if now - last_change >= (STALL_SECONDS if feed.peers else GIVE_UP_SECONDS):
-            who = f"{feed.peers} connected peers brought nothing" if feed.peers else "no peer answered"
-            raise NoPeersError(f"{who} for {now - last_change:.0f} s; what has arrived is kept")
-        await trio.sleep(1.0)
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a block: ``seconds``, or None for the limits above.
+
+    ``why_nobody`` says in a few words why there is no peer.
+    """
+
+    seconds: float | None = None
+    why_nobody: Callable[[], str] = lambda: "no peer answers"
+
+    async def watch(self, feed: OpenFeed) -> NoReturn:
+        """Never returns. Raises: NoPeersError when nobody has brought a block for too long."""
+        last_change, before = trio.current_time(), -1
+        while True:
+            held = feed.db.held_total
+            if feed.db.length:
+                held += (await feed.blobs()).held_total
+            now = trio.current_time()
+            if held != before:
+                last_change, before = now, held
+            limit = self.seconds or (STALL_SECONDS if feed.peers else GIVE_UP_SECONDS)
+            if now - last_change >= limit:
+                who = f"{feed.peers} connected peers bring nothing" if feed.peers else self.why_nobody()
+                raise NoPeersError(
+                    f"{who}; gave up after {now - last_change:.0f} s, what has arrived is kept"
+                )
+            await trio.sleep(LOOK_SECONDS)

@@ -9,7 +9,7 @@ from p2prss.crypto.key_text import format_key
 from p2prss.feed.archive import ITEMS_FOLDER
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed
-from p2prss.node.patience import give_up_when_stalled
+from p2prss.node.patience import Patience
 
 PROGRESS_SECONDS: Final = 0.5  # between two progress events
 
@@ -24,7 +24,7 @@ class Seeder:
         self._emit = emit
         self._key = format_key(feed.key)
 
-    async def run(self, *, once: bool = False) -> None:
+    async def run(self, *, once: bool = False, patience: Patience | None = None) -> None:
         """Keep everything, for ever or until all is here.
 
         Raises: with ``once`` NoPeersError when nobody brings what is missing; StorageError, DriveError.
@@ -33,7 +33,7 @@ class Seeder:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_progress)
             if once:
-                nursery.start_soon(give_up_when_stalled, self._feed)
+                nursery.start_soon((patience or Patience()).watch, self._feed)
             db.follow_tip()
             blobs = await self._feed.blobs()
             blobs.follow_tip()
