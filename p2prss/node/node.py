@@ -28,8 +28,8 @@ from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
 from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
-from p2prss.node.publisher import Confirm, Publisher
 from p2prss.node.patience import Patience
+from p2prss.node.publisher import Confirm, Publisher
 from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_seed_name
 from p2prss.node.seeder import Seeder
 from p2prss.node.settings import NodeSettings
@@ -75,10 +75,9 @@ class Node:
         """Keep a link to this peer from now on."""
         if address not in self._dialers:
             dialer = tcp.Dialer(address, self.exchange.use_stream, self._random)
-            self._nursery.start_soon(dialer.run)
             self._dialers[address] = dialer
+            self._nursery.start_soon(dialer.run)
 
-    def ready(self, feed: OpenFeed, *, with_feed_url: bool) -> Ready:
     def why_nobody(self) -> str:
         """In a few words, why no peer is connected."""
         if not self._dialers:
@@ -86,6 +85,7 @@ class Node:
         failures = dict.fromkeys(dialer.failure for dialer in self._dialers.values() if dialer.failure)
         return ", ".join(failures) or "no peer has this feed"
 
+    def ready(self, feed: OpenFeed, *, with_feed_url: bool) -> Ready:
         """The event that says where the feed is to be had."""
         peers = tuple(address for address in self.listening if not _is_any(address))
         link = FeedLink(feed.key, feed.saved.name or feed.saved.title or None, peers)
@@ -182,9 +182,9 @@ class Node:
                 await feed.archive.channel()
             except P2prssError:
                 pass  # the follower meets it too, and tells
-        self.emit(self.ready(feed, with_feed_url=True))
         if not feed.drive.db.length and not feed.peers:
             self.emit(Notice(message=f"{self.why_nobody()}; still trying", key=feed.saved.key))
+        self.emit(self.ready(feed, with_feed_url=True))
 
     def _remember(self, link: FeedLink, role: Role, wanted: Wanted | None) -> SavedFeed:
         """Save what is asked for, on top of what is known of the feed already."""
