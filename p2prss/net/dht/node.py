@@ -1,0 +1,373 @@
+"""One DHT node as a machine: datagrams and clock in, datagrams out.
+
+It puts together the parts: requests in flight, the answers to others, the relay, the routing table's upkeep,
+the proof of being reachable, and queries with their commit phase. It knows no sockets, no time and no chance
+but what it is handed; ``p2prss.net.dht.client`` is the shell that runs it.
+
+Source: dht-rpc 6.27.0 index.js; hyperdht 6.34.0 index.js; spec/07-net.
+"""
+
+from collections.abc import Callable, Iterable
+from math import inf
+from random import Random
+from typing import Final, NamedTuple
+
+from p2prss.codec.compact import Buffer
+from p2prss.errors import DecodeError
+from p2prss.net.dht.endpoint import Endpoint
+from p2prss.net.dht.messages import (
+    Command,
+    ErrorCode,
+    Internal,
+    Reply,
+    Request,
+    decode_datagram,
+)
+from p2prss.net.dht.query import BACKGROUND_CONCURRENCY, CONCURRENCY, Answer, Query
+from p2prss.net.dht.reachability import Reachability
+from p2prss.net.dht.relay import Relay
+from p2prss.net.dht.requests import QUERY_SENDS, SENDS, Outgoing, Response
+from p2prss.net.dht.responder import Responder
+from p2prss.net.dht.routing import K
+from p2prss.net.dht.state import DhtConfig, NodeState
+from p2prss.net.dht.upkeep import SLEEP_SECONDS, TICK_SECONDS, Upkeep
+
+REFRESH_SECONDS: Final = 300.0  # between background queries
+SMALL_REFRESH_SECONDS: Final = 40.0  # the same while fewer than 20 nodes are known
+_ROUTED: Final = (Command.PEER_HANDSHAKE, Command.PEER_HOLEPUNCH)
+
+
+class Write(NamedTuple):
+    """A request of the commit phase, for one node."""
+
+    command: Command
+    value: bytes
+
+
+class RunningQuery:
+    """A query on its way. ``closest`` are the nearest answers so far; ``finished`` says it is over."""
+
+    def __init__(
+        self,
+        machine: "DhtMachine",
+        query: Query,
+        command: int,
+        internal: bool,
+        value: bytes | None,
+        on_answer: Callable[[Answer], None] | None,
+        on_done: Callable[["RunningQuery", float], None] | None,
+        sends: int,
+    ) -> None:
+        self._machine = machine
+        self._query = query
+        self._command, self._internal, self._value = command, internal, value
+        self._on_answer, self._on_done = on_answer, on_done
+        self._sends = sends
+        self.finished = False
+
+    @property
+    def target(self) -> bytes:
+        return self._query.target
+
+    @property
+    def closest(self) -> list[Answer]:
+        """Up to 20 answers, nearest first."""
+        return self._query.closest
+
+    @property
+    def successes(self) -> int:
+        return self._query.successes
+
+    @property
+    def visits(self) -> int:
+        return self._query.visits
+
+    @property
+    def hops(self) -> int:
+        return self._query.hops
+
+    def cancel(self) -> None:
+        """Ask nobody else; ``on_done`` is not called."""
+        self.finished = True
+        self._on_answer = self._on_done = None
+
+    def advance(self, now: float) -> None:
+        """Send what there is to send now."""
+        if self.finished:
+            return
+        for endpoint in self._query.next_visits():
+            self._visit(endpoint, now)
+        if self._query.finished:
+            self.finished = True
+            on_done, self._on_done, self._on_answer = self._on_done, None, None
+            if on_done is not None:
+                on_done(self, now)
+
+    def _visit(self, endpoint: Endpoint, now: float) -> None:
+        def replied(response: Response, now: float) -> None:
+            answer = Answer(endpoint, response.reply, 0)
+            if self._on_answer is not None and not response.reply.error:
+                self._on_answer(answer)
+            self._hint(self._query.replied(endpoint, response.reply), now)
+            self.advance(now)
+
+        def failed(now: float) -> None:
+            self._machine.upkeep.dead(endpoint)
+            self._hint(self._query.failed(endpoint), now)
+            self.advance(now)
+
+        def slow(now: float) -> None:
+            self._query.slow(endpoint)
+            self.advance(now)
+
+        pending = self._machine.state.send_request(
+            endpoint,
+            self._command,
+            now,
+            internal=self._internal,
+            target=self._query.target,
+            value=self._value,
+            sends=self._sends,
+            on_reply=replied,
+            on_failure=failed,
+            on_slow=slow,
+        )
+        if pending is None:
+            self._query.failed(endpoint)
+
+    def _hint(self, hints: list[tuple[Endpoint, Endpoint]], now: float) -> None:
+        for referrer, dead in hints:
+            self._machine.upkeep.hint_down(referrer, dead, now)
+
+
+class DhtMachine:
+    """A node of the network.
+
+    Args: random: the source of all chance, seeded securely by the shell; unix_time: seconds since 1970 at
+    ``now``, which is any monotonic clock in seconds.
+    """
+
+    def __init__(self, config: DhtConfig, *, random: Random, now: float, unix_time: float) -> None:
+        self.state = NodeState(config, random=random, now=now, unix_time=unix_time)
+        self.upkeep = Upkeep(self.state)
+        self.relay = Relay(self.state)
+        self.reachability = Reachability(
+            self.state, now, on_moved=self._refresh_own, on_resample=self.upkeep.resample
+        )
+        self.bootstrapped = False
+        self.undecodable = 0  # datagrams
+        self.answered = 0  # requests taken
+        self._responder = Responder(self.state, self.upkeep.check_down)
+        self._on_bootstrapped: list[Callable[[], None]] = []
+        self._bootstrapping = False
+        self._tick_at = now + TICK_SECONDS
+        self._refresh_at = inf
+
+    # -- the world
+
+    def receive(self, data: Buffer, source: Endpoint, socket: int, now: float) -> None:
+        """Take a datagram that came in at one of our sockets; nothing it holds can raise."""
+        try:
+            message = decode_datagram(data, source)
+        except DecodeError:
+            self.undecodable += 1
+            return
+        self.relay.heard(source, now)
+        if isinstance(message, Reply):
+            self._take_reply(message, source, socket, now)
+        else:
+            self._take_request(message, source, socket, now)
+
+    def data_to_send(self) -> list[Outgoing]:
+        """Datagrams to send now; each is handed out once."""
+        outbox = self.state.outbox
+        if not outbox:
+            return []
+        sending = outbox.copy()
+        outbox.clear()
+        return sending
+
+    @property
+    def deadline(self) -> float:
+        """When ``handle_timer`` wants to be called."""
+        return min(self._tick_at, self.state.requests.deadline, self._responder.deadline)
+
+    def handle_timer(self, now: float) -> None:
+        """Whatever is due."""
+        self.state.requests.handle_timer(now)
+        self._responder.handle_timer(now)
+        if now >= self._tick_at:
+            self._tick(now)
+
+    # -- what a node can be asked to do
+
+    def bootstrap(self, now: float, on_done: Callable[[], None] | None = None) -> None:
+        """Fill the table from the bootstrap nodes; without any, or an answer, it is tried again later."""
+        if on_done is not None:
+            self._on_bootstrapped.append(on_done)
+        if self._bootstrapping:
+            return
+        self._bootstrapping = True
+        self.start_query(
+            self.state.table.own_id,
+            Internal.FIND_NODE,
+            now,
+            internal=True,
+            on_done=self._bootstrap_done,
+            sends=SENDS,
+        )
+
+    def start_query(
+        self,
+        target: bytes,
+        command: int,
+        now: float,
+        *,
+        internal: bool = False,
+        value: bytes | None = None,
+        start: Iterable[Endpoint] = (),
+        background: bool = False,
+        on_answer: Callable[[Answer], None] | None = None,
+        on_done: Callable[[RunningQuery, float], None] | None = None,
+        sends: int = QUERY_SENDS,
+    ) -> RunningQuery:
+        """Walk to the nodes nearest to ``target`` with a question.
+
+        Args: start: whom to ask first, instead of the nearest nodes known; on_answer: called with each good
+        answer; on_done: called once, perhaps before this returns.
+        """
+        given = list(start)
+        query = Query(
+            target,
+            given or self._nearest(target),
+            accept=self.state.accepts,
+            fallback=(lambda: self._nearest(target)) if given else None,
+            concurrency=BACKGROUND_CONCURRENCY if background else CONCURRENCY,
+        )
+        running = RunningQuery(self, query, command, internal, value, on_answer, on_done, sends)
+        running.advance(now)
+        return running
+
+    def commit(
+        self,
+        answers: Iterable[Answer],
+        target: bytes,
+        make: Callable[[Answer, bytes], Write],
+        now: float,
+        on_done: Callable[[list[Reply], float], None],
+    ) -> None:
+        """Write to the nodes a query found, each with its own token.
+
+        Args: make: the request for an answering node and its token; on_done: called with the good replies
+        when all have answered or given up.
+        """
+        good: list[Reply] = []
+        missing = 1  # ourselves, until all are sent
+
+        def done(now: float) -> None:
+            nonlocal missing
+            missing -= 1
+            if missing == 0:
+                on_done(good, now)
+
+        def replied(response: Response, now: float) -> None:
+            if response.reply.error == ErrorCode.NONE:
+                good.append(response.reply)
+            done(now)
+
+        for answer in answers:
+            token = answer.reply.token
+            if token is None or answer.reply.id is None:
+                continue
+            write = make(answer, token)
+            pending = self.state.send_request(
+                answer.endpoint,
+                write.command,
+                now,
+                target=target,
+                value=write.value,
+                token=token,
+                on_reply=replied,
+                on_failure=done,
+            )
+            missing += pending is not None
+        done(now)
+
+    # -- parts
+
+    def _take_request(self, request: Request, source: Endpoint, socket: int, now: float) -> None:
+        state = self.state
+        if source.port == 0:
+            return
+        self.answered += 1
+        if request.token is not None:
+            if not state.tokens.is_valid(request.token, source.host, now):
+                token = state.tokens.issue(source.host, now)
+                state.send_reply(
+                    source,
+                    request.tid,
+                    socket,
+                    now,
+                    token=token,
+                    target=request.target,
+                    error=ErrorCode.INVALID_TOKEN,
+                )
+                return
+            state.limit.prove(source.host, now)
+        if request.id is not None:
+            self.upkeep.meet(source, now)
+        if not request.internal and request.command in _ROUTED:
+            self.relay.receive(request, source, socket, now)
+        else:
+            self._responder.answer(request, source, socket, now)
+
+    def _take_reply(self, reply: Reply, source: Endpoint, socket: int, now: float) -> None:
+        if self.state.requests.receive(reply, source, socket, now, self._learn):
+            self.state.limit.prove(source.host, now)
+
+    def _learn(self, response: Response, now: float) -> None:
+        self.upkeep.learn(response, now)
+
+    def _nearest(self, target: bytes) -> list[Endpoint]:
+        known = [contact.endpoint for contact in self.state.table.closest(target)]
+        return known if len(known) >= K else [*known, *self.state.bootstraps]
+
+    def _bootstrap_done(self, query: RunningQuery, now: float) -> None:
+        self._bootstrapping = False
+        if query.successes == 0 and self.state.bootstraps:
+            self._refresh_at = now + TICK_SECONDS
+            return
+        self._refresh_at = now + REFRESH_SECONDS
+        if not self.bootstrapped:
+            self.bootstrapped = True
+            self.reachability.bootstrapped(now)
+        waiting, self._on_bootstrapped = self._on_bootstrapped, []
+        for on_done in waiting:
+            on_done()
+
+    def _refresh_own(self, now: float) -> None:
+        """A query for the own neighbourhood, after the own id changed."""
+        self._refresh(self.state.table.own_id, now)
+
+    def _refresh(self, target: bytes, now: float) -> None:
+        small = len(self.state.table) < K
+        self._refresh_at = now + (SMALL_REFRESH_SECONDS if small else REFRESH_SECONDS)
+        self.start_query(target, Internal.FIND_NODE, now, internal=True, background=True)
+
+    def _tick(self, now: float) -> None:
+        late = now - self._tick_at
+        self._tick_at = now + TICK_SECONDS
+        if late > SLEEP_SECONDS - TICK_SECONDS:
+            self.upkeep.wake()
+            self.reachability.wake(now)
+            self._refresh_at = min(self._refresh_at, now + TICK_SECONDS)
+        self.upkeep.tick(now)
+        if self.bootstrapped:
+            self.reachability.tick(now)
+        if now < self._refresh_at:
+            return
+        if not self.bootstrapped:
+            self.bootstrap(now)
+            return
+        members = list(self.state.table)
+        self._refresh(self.state.random.choice(members).id if members else self.state.table.own_id, now)
