@@ -64,7 +64,7 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownEpisode(msgspec.Struct, frozen=True, kw_only=True):
-    """One episode of a feed; ``local`` when all of its audio is here, whatever of its pictures and texts is."""
+    """One episode; ``local`` when all of its audio is here, whatever of its pictures and texts is."""
 
     item_id: str
     guid: str
