@@ -101,7 +101,7 @@ def _report(output: Output, error: BaseException, arguments: list[str]) -> int:
     if isinstance(error, P2prssError):
         output.error(error.exit_code, str(error))
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         output.error(5, f"the disk is full: {error.filename or error.strerror}")
         return 5
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

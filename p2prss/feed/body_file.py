@@ -70,7 +70,7 @@ class disk_errors:  # noqa: N801 - used like a function
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             raise (DiskFullError if full else StorageError)(f"{self._path}: {os_reason(error)}") from error
 
 

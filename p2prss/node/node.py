@@ -7,7 +7,7 @@ line asked for. Nothing here decides about bytes: a node only owns the parts and
 import errno
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from random import SystemRandom
 from typing import Final
@@ -16,8 +16,8 @@ import msgspec
 import trio
 
 from p2prss.crypto.key_text import format_key
-from p2prss.errors import NetworkError, P2prssError, UsageError
-from p2prss.feed.origin_url import source_url
+from p2prss.errors import FeedError, FetchError, NetworkError, P2prssError, StorageError, UsageError
+from p2prss.feed.origin_url import source_url, urlsplit_or_fail
 from p2prss.log.store import Store
 from p2prss.net import tcp
 from p2prss.net.address import Address
@@ -104,7 +104,7 @@ class Node:
 
         Raises: FeedError, TryAgainError, UsageError, StorageError.
         """
-        source = source_url(order.source)
+        source = _source_of(order)
         saved = self.saved.by_source(source)
         if saved is None:
             seed_name = new_seed_name()
@@ -137,9 +137,16 @@ class Node:
         )
         try:
             await publisher.run(once=order.once)
+        except FetchError as error:
+            if source.startswith("file:"):  # then it is not the network's fault
+                raise FeedError(str(error)) from None
+            raise
         finally:
             if feed.drive.version <= 1:  # not even its text was ever read: leave nothing behind
-                self.saved.delete(feed.saved)
+                with suppress(StorageError):  # of a disk that is full, say
+                    self.exchange.forget(feed.key)
+                    self.saved.delete(feed.saved)
+                    self.store.remove(feed.key)
 
     async def follow(self, order: FollowOrder) -> None:
         """Replicate a feed and serve it, for ever or until all that is wanted is here.
@@ -262,6 +269,7 @@ async def run_order(settings: NodeSettings, order: Order, emit: Emit, confirm: C
 
     Raises: UsageError, and whatever the order meets that it can't get over.
     """
+    _check(order)
     async with open_node(settings, emit, with_http=_serves_apps(order)) as node:
         match order:
             case PublishOrder():
@@ -270,6 +278,27 @@ async def run_order(settings: NodeSettings, order: Order, emit: Emit, confirm: C
                 await node.follow(order)
             case SeedOrder():
                 await node.seed(order)
+
+
+def _check(order: Order) -> None:
+    """What can be seen to be wrong before a home is made for it. Raises: UsageError."""
+    match order:
+        case PublishOrder():
+            _source_of(order)
+        case FollowOrder():
+            FeedLink.parse(order.feed)
+        case SeedOrder():
+            for text in order.feeds:
+                FeedLink.parse(text)
+
+
+def _source_of(order: PublishOrder) -> str:
+    try:
+        url = source_url(order.source)
+        urlsplit_or_fail(url)
+    except FetchError as error:
+        raise UsageError(f"{order.source!r} can't be published: {error}") from None
+    return url
 
 
 def _serves_apps(order: Order) -> bool:
