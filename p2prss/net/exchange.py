@@ -27,6 +27,7 @@ from p2prss.wire.mux import Closed, MuxChannel, Opened, Received, Rejected, Remo
 PROTOCOL: Final = "hypercore/alpha"
 PATIENCE: Final = 10.0  # seconds without a wanted block before we say that nobody has it
 TICK: Final = 0.1  # seconds between looks at the sessions' timers
+IDLE_SECONDS: Final = 60.0  # a peer that came to us may stay without opening a log we have: slots are few
 
 
 class Exchange:
@@ -60,7 +61,7 @@ class Exchange:
         if eager and not session.eager:
             session.eager = True
             for link, state in list(self._links.items()):
-                if state.handshake_hash:
+                if state.handshake_hash and not link.connection.closed:  # one about to end is still here
                     self._offer(link, state, session)
                     self._handle(link, state, link.connection.events())
                     link.flush()
@@ -91,7 +92,7 @@ class Exchange:
             now=trio.current_time(),
         )
         link = Link(stream, connection, label)
-        state = _LinkState(initiator)
+        state = _LinkState(initiator, trio.current_time())
         self._links[link] = state
         try:
             await link.run(lambda events: self._handle(link, state, events))
@@ -168,6 +169,7 @@ class Exchange:
         ):
             raise RemoteProtocolError(f"{link.label} does not know the key", reason="bad-capability")
         opened.peer = next(self._peer_numbers)
+        state.open += 1
         opened.session.offers -= 1
         opened.session.add_port(opened.peer, Port(link, channel), now)
 
@@ -176,6 +178,8 @@ class Exchange:
         if opened is None:
             return
         if opened.peer:
+            state.open -= 1
+            state.idle_since = trio.current_time()
             opened.session.remove_port(opened.peer, trio.current_time())
         else:
             opened.session.offers -= 1
@@ -188,6 +192,9 @@ class Exchange:
             for session in list(self._sessions.values()):
                 if session.replicator.deadline <= now:
                     session.handle_timer(now)
+            for link, state in self._links.items():
+                if not (state.initiator or state.open) and now - state.idle_since >= IDLE_SECONDS:
+                    link.close(RemoteProtocolError(f"{link.label} uses no log of ours", reason="idle"))
 
 
 class _Opened:
@@ -203,9 +210,11 @@ class _Opened:
 class _LinkState:
     """What the exchange knows of a link."""
 
-    __slots__ = ("channels", "handshake_hash", "initiator")
+    __slots__ = ("channels", "handshake_hash", "idle_since", "initiator", "open")
 
-    def __init__(self, initiator: bool) -> None:
+    def __init__(self, initiator: bool, now: float) -> None:
         self.initiator = initiator
+        self.idle_since = now  # while ``open`` is 0
+        self.open = 0  # channels on which the peer was let in
         self.handshake_hash = b""
         self.channels: dict[MuxChannel, _Opened] = {}

@@ -97,7 +97,7 @@ class Link:
     async def _read(self, handle: Handler) -> None:
         while not self.connection.closed:
             data = await self._stream.receive_some(READ_SIZE)
-            if not data:
+            if not data or self.connection.closed:  # a timer may have closed it in the same moment
                 return
             self.bytes_received += len(data)
             handle(self.connection.receive(data, trio.current_time()))
