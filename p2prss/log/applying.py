@@ -44,10 +44,13 @@ STALE = Applied(Outcome.STALE)
 class Applying:
     """An overlay over one stored log, used once by the one thread that holds the log's lock."""
 
-    def __init__(self, head: Head, authority: Authority, storage: CoreStorage, held: Bitfield) -> None:
+    def __init__(
+        self, head: Head, authority: Authority, storage: CoreStorage, held: Bitfield, largest: int
+    ) -> None:
         self.head = head
         self.authority = authority
         self.blocks: dict[int, Buffer] = {}
+        self._largest = largest  # bytes of a block: a larger one, with its proof, would not fit in a frame
         self._storage = storage
         self._held = held
         self._nodes: dict[int, TreeNode] = {}
@@ -95,6 +98,9 @@ class Applying:
         """Check one answer and keep what it brings."""
         if self._brings_nothing(proof):
             return STALE
+        if proof.block is not None and len(proof.block.value) > self._largest:
+            error = ProofError(f"a block of {len(proof.block.value)} bytes", reason="too-large")
+            return Applied(Outcome.REJECTED, error)
         try:
             known = KnownLog(self.head, self.authority, self.node)
             changeset = verify_proof(known, request, self._shortened(proof))

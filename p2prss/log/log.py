@@ -37,7 +37,7 @@ from p2prss.log.storage import MAX_STORED_LENGTH, Change, CoreStorage
 from p2prss.units import MIB
 
 MAX_BLOCK_BYTES: Final = 15 * MIB
-"""Source: hypercore lib/core.js; the reference appends no larger block."""
+"""Source: hypercore lib/core.js; the reference appends no larger block. None is taken from peers either."""
 
 NOT_OURS: Final = "this log is not ours to write"
 
@@ -340,7 +340,7 @@ class Log:
         Raises: DiskFullError, StorageError; nothing has changed then.
         """
         with self._lock:
-            applying = Applying(self._head, self._authority, self._storage, self.bitfield)
+            applying = Applying(self._head, self._authority, self._storage, self.bitfield, MAX_BLOCK_BYTES)
             outcomes = [applying.take(request, proof) for request, proof in answers]
             if applying.changed:
                 self._commit(applying.change(), added=block_ranges(applying.blocks))
