@@ -7,6 +7,7 @@ when they stream in, and a single block waits for nobody.
 """
 
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import Final
 
@@ -17,6 +18,7 @@ from p2prss.log.log import Log
 from p2prss.log.proof import InvalidRequestError, NotHeldError
 from p2prss.log.proof_parts import Proof
 from p2prss.net.link import Link
+from p2prss.replication.limits import APPLY_PAUSE
 from p2prss.replication.replicator import Apply, Drop, Replicator, Send, Serve
 from p2prss.units import MIB
 from p2prss.wire.messages import Message, NoDataReason
@@ -43,7 +45,8 @@ class Session:
         self.replicator = Replicator(log, random=random)
         self.eager = False  # offer the log on every link, rather than only where the peer asks for it
         self.offers = 0  # links on which we offered the log, and the peer has not answered yet
-        self.failure: StorageError | None = None  # why nothing more is stored; None when all is well
+        self._failure: StorageError | None = None
+        self._failed_until = -inf  # so long the replicator rests; then storing is tried again
         self._nursery = nursery
         self._ports: dict[int, Port] = {}
         self._serves: list[Serve] = []
@@ -56,6 +59,11 @@ class Session:
     def peers(self) -> int:
         """Links on which both sides have this log open."""
         return len(self._ports)
+
+    @property
+    def failure(self) -> StorageError | None:
+        """Why nothing can be stored at present; None when all is well, or may be well again."""
+        return self._failure if trio.current_time() < self._failed_until else None
 
     @property
     def changed(self) -> trio.Event:
@@ -153,7 +161,7 @@ class Session:
             except StorageError as error:
                 self._fail(batch, error)
                 continue
-            self.failure = None
+            self._failure = None
             now = trio.current_time()
             for apply, outcome in zip(batch, outcomes, strict=True):
                 self.replicator.applied(apply, outcome, now)
@@ -163,9 +171,10 @@ class Session:
 
     def _fail(self, batch: list[Apply], error: StorageError) -> None:
         """Nothing of the batch was stored: say so; the replicator rests before it asks again."""
-        self.failure = error
+        now = trio.current_time()
+        self._failure, self._failed_until = error, now + APPLY_PAUSE
         for apply in batch:
-            self.replicator.apply_failed(apply, trio.current_time())
+            self.replicator.apply_failed(apply, now)
         self._announce()
         self.drain()
 
