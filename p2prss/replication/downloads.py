@@ -7,7 +7,7 @@ the shell applies in order, so a penned answer is released as soon as its suppor
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import count
 
@@ -18,7 +18,11 @@ from p2prss.replication.limits import Limits
 from p2prss.replication.node_count import BlockSet, below_held
 from p2prss.replication.peer import Flight, Peer
 from p2prss.replication.wants import Priority, SeekWant
+from p2prss.units import KIB
 from p2prss.wire.messages import Cancel, Request
+
+_SMALL_FRAME = 4 * KIB  # bytes; a block from a frame of such a size is not worth copying
+_NODE_BYTES = 200  # of memory for one node of a proof
 
 
 class Stage(Enum):
@@ -154,7 +158,7 @@ class Downloads:
 
     def arrived(self, flight: Flight, proof: Proof) -> None:
         """An answer came that fits its request. The flight has landed already."""
-        apply = Apply(flight.peer.number, flight.request, proof)
+        apply = Apply(flight.peer.number, flight.request, _without_its_frame(proof))
         fetch = flight.fetch
         if fetch is None:
             self._handed_bytes += _size(apply)
@@ -314,5 +318,17 @@ class Downloads:
                     del self._pen[key]
 
 
+def _without_its_frame(proof: Proof) -> Proof:
+    """A block is a view of the frame it came in: it must not keep a much larger frame in memory."""
+    block = proof.block
+    if block is None or not isinstance(block.value, memoryview):
+        return proof
+    if memoryview(block.value.obj).nbytes <= 2 * len(block.value) + _SMALL_FRAME:
+        return proof
+    return replace(proof, block=block._replace(value=bytes(block.value)))
+
+
 def _size(apply: Apply) -> int:
-    return len(apply.proof.block.value) if apply.proof.block is not None else 0
+    """Bytes of memory that an answer takes, about."""
+    block = apply.proof.block
+    return len(block.value) + _NODE_BYTES * len(block.nodes) if block is not None else 0

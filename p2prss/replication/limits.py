@@ -50,6 +50,7 @@ BITFIELD_HORIZON: Final = 2**21  # blocks beyond our own length of which a peer'
 # Small messages: tokens, one per message or KiB of it, not counting those that bring what we asked for
 MESSAGE_RATE: Final = 4000.0  # tokens per second
 MESSAGE_BURST: Final = 20_000.0  # tokens
+WASTED_BYTES: Final = 4 * KIB  # bytes of an answer that is cancelled while it is made, for one token
 
 
 @dataclass(frozen=True, slots=True)

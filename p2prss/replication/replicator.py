@@ -129,8 +129,7 @@ class Replicator:
             case NoData():
                 self._on_no_data(entry, message, now)
             case Cancel():
-                if self._charge(entry, 1):
-                    entry.uploads.cancel(message.request_id)
+                self._drop(entry, self._server.cancel(entry, message.request_id, now))
             case Sync():
                 if self._charge(entry, 1):
                     self._on_sync(entry, message)

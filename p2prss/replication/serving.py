@@ -15,6 +15,7 @@ from p2prss.replication.limits import (
     MAX_INVALID_REQUESTS,
     MAX_QUEUED_REQUESTS,
     MAX_SERVING,
+    WASTED_BYTES,
     Limits,
     UploadLimit,
 )
@@ -30,6 +31,7 @@ class UploadQueue:
     """Requests of one peer: waiting, or with the shell as Serve events."""
 
     __slots__ = (
+        "_awaited",
         "_limits",
         "_normal",
         "_serving",
@@ -47,25 +49,27 @@ class UploadQueue:
         self._limits = limits
         self._urgent: OrderedDict[int, Request] = OrderedDict()
         self._normal: OrderedDict[int, Request] = OrderedDict()
-        self._serving: dict[int, tuple[Request, int]] = {}
-        self._serving_bytes = 0
+        self._serving: dict[int, tuple[Request, int]] = {}  # by ``id()``: cancelled ones keep their place,
+        self._serving_bytes = 0  # or a flood of cancelled requests would keep the disk busy without a bound
+        self._awaited: dict[int, Request] = {}  # those with the shell whose answers are to be sent
 
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._urgent) + len(self._normal)
 
     def add(self, request: Request) -> bool:
-        """Queue a request, in place of one with the same id; False when the queue is full."""
+        """Queue a request; False when the queue is full."""
         if len(self) >= MAX_QUEUED_REQUESTS:
             return False
-        self.cancel(request.id)
         (self._urgent if request.priority else self._normal)[request.id] = request
         return True
 
-    def cancel(self, request_id: int) -> None:
-        """The answer is no longer needed."""
-        if self._urgent.pop(request_id, None) is None and self._normal.pop(request_id, None) is None:
-            self._finish(request_id)
+    def cancel(self, request_id: int) -> int | None:
+        """The answer is no longer needed. Returns: bytes of work done in vain; None for an unknown id."""
+        if self._urgent.pop(request_id, None) or self._normal.pop(request_id, None):
+            return 0
+        request = self._awaited.pop(request_id, None)
+        return None if request is None else self._serving[id(request)][1]
 
     def has_room(self, cost: int) -> bool:
         """Whether one more answer of about ``cost`` bytes may be built now."""
@@ -82,7 +86,8 @@ class UploadQueue:
     def take(self, cost: int) -> Request:
         """Move the next request to those being served; its answer has about ``cost`` bytes."""
         _, request = (self._urgent or self._normal).popitem(last=False)
-        self._serving[request.id] = (request, cost)
+        self._serving[id(request)] = (request, cost)
+        self._awaited[request.id] = request
         self._serving_bytes += cost
         return request
 
@@ -92,16 +97,12 @@ class UploadQueue:
 
     def finish(self, request: Request) -> bool:
         """The shell is done with it; False when it was cancelled or replaced meanwhile."""
-        entry = self._serving.get(request.id)
-        if entry is None or entry[0] is not request:
+        _, cost = self._serving.pop(id(request), (None, 0))
+        self._serving_bytes -= cost
+        if self._awaited.get(request.id) is not request:
             return False
-        self._finish(request.id)
+        del self._awaited[request.id]
         return True
-
-    def _finish(self, request_id: int) -> None:
-        entry = self._serving.pop(request_id, None)
-        if entry is not None:
-            self._serving_bytes -= entry[1]
 
 
 class Server:
@@ -128,10 +129,18 @@ class Server:
         ):
             self._events.append(Send(peer.number, NoData(request.id, NoDataReason.NOT_AVAILABLE)))
             return None if peer.spend(1, now) else DropReason.FLOOD
+        wasted = peer.uploads.cancel(request.id)  # the newer one of an id counts
+        if wasted is not None and not peer.spend(1 + wasted // WASTED_BYTES, now):
+            return DropReason.FLOOD
         if not peer.uploads.add(request):
             return DropReason.TOO_MANY_REQUESTS
         self.pump(peer, now)
         return None
+
+    def cancel(self, peer: "Peer", request_id: int, now: float) -> DropReason | None:
+        """The peer does not need an answer any more; work that was done in vain it has to pay for."""
+        wasted = peer.uploads.cancel(request_id) or 0
+        return None if peer.spend(1 + wasted // WASTED_BYTES, now) else DropReason.FLOOD
 
     def served(self, peer: "Peer", request: Request, answer: Proof | NoDataReason) -> DropReason | None:
         """The shell has built an answer, or could not."""
