@@ -293,11 +293,14 @@ def _check(order: Order) -> None:
 
 
 def _source_of(order: PublishOrder) -> str:
+    """The source as a URL; error texts leave it out, as it may hold a password."""
+    if not order.source:
+        raise UsageError("the source is empty; give a feed's URL or a feed file")
     try:
         url = source_url(order.source)
         urlsplit_or_fail(url)
     except FetchError as error:
-        raise UsageError(f"{order.source!r} can't be published: {error}") from None
+        raise UsageError(str(error)) from None
     return url
 
 
