@@ -17,6 +17,7 @@ class Announcer:
     """Remembers what the peers were told, and tells them the difference."""
 
     def __init__(self, core: ReplicatedCore, peers: Mapping[int, Peer], events: list[Event]) -> None:
+        self.changes = 0  # grows when an answer to a peer's want may become another
         self._core = core
         self._peers = peers
         self._events = events
@@ -56,6 +57,7 @@ class Announcer:
             self._fork = head.fork
             self._past_lengths.clear()
         if head.length not in self._past_lengths:
+            self.changes += 1
             self._past_lengths.append(head.length)
         for peer in self._peers.values():
             self.sync(peer, head)
@@ -80,6 +82,7 @@ class Announcer:
 
     def announce(self, start: int, stop: int, length: int) -> None:
         """Tell who may want to know that we hold ``[start, stop)`` of a log of ``length`` blocks."""
+        self.changes += 1
         self._told.set_range(start, stop)
         if self._core.contiguous_length == length:
             if self._told_whole != length:
@@ -93,6 +96,7 @@ class Announcer:
     def withdraw(self, start: int, stop: int) -> None:
         """Tell all that we do not hold ``[start, stop)`` any more, if they may think so."""
         if self._told.any_set(start, stop):
+            self.changes += 1
             self._told.unset_range(start, stop)
             self._told_whole = -1
             self._broadcast(Range(start, stop - start, drop=True))

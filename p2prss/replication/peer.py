@@ -12,6 +12,7 @@ from p2prss.replication.limits import (
     FIRST_WINDOW,
     MAX_LATE,
     MAX_NO_DATA,
+    MAX_REMOTE_WANTS,
     MAX_REST,
     MAX_REVIVALS,
     MESSAGE_BURST,
@@ -24,7 +25,7 @@ from p2prss.replication.limits import (
 )
 from p2prss.replication.serving import UploadQueue
 from p2prss.replication.wants import Priority
-from p2prss.wire.messages import Sync
+from p2prss.wire.messages import Sync, Want
 
 if TYPE_CHECKING:
     from p2prss.replication.downloads import Fetch
@@ -83,6 +84,7 @@ class Peer:
         self.can_upgrade = False
         self.uploading = False
         self.has_manifest = False
+        self._answered_wants: dict[tuple[int, int, bool], int] = {}  # by stretch: changes there were then
         # Requests
         self.flights: dict[int, Flight] = {}  # by id, the oldest first
         self.late: dict[int, Flight] = {}  # given up or cancelled; an answer may still come
@@ -193,6 +195,20 @@ class Peer:
         self.resting_until = now + self._rest
         self._rest = min(2 * self._rest, MAX_REST)
         self.window = MIN_WINDOW
+
+    def is_news(self, want: Want, changes: int) -> bool:
+        """Whether the answer to a want may differ from the one it got before, if any.
+
+        The reference, looking for a byte that nobody has, wants the same again at every answer.
+        Args: changes: a counter of what the answers depend on.
+        """
+        stretch = (want.start, want.length, want.any)
+        if self._answered_wants.get(stretch) == changes:
+            return False
+        if len(self._answered_wants) >= MAX_REMOTE_WANTS:
+            self._answered_wants.clear()
+        self._answered_wants[stretch] = changes
+        return True
 
     def spend(self, tokens: float, now: float) -> bool:
         """Charge it for a small message; False when it has sent too many."""

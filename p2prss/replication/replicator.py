@@ -330,13 +330,18 @@ class Replicator:
             self._has_more(peer, message.start)
 
     def _has_more(self, peer: Peer, start: int) -> None:
+        if self._scheduler.waits_for_proof(peer):
+            # With the new block's nodes it may be able to prove its length to us; but the reference looks
+            # only when it hears from us.
+            peer.told = None
+            self._sync_all = True
         if self._wants:
             self._wants.rewind(start, peer.number)
             self._scheduler.has_more(peer, self._now)
 
     def _on_want(self, peer: Peer, want: Want) -> None:
         reply = None
-        if peer.interests.add(want):
+        if peer.interests.add(want) and peer.is_news(want, self._announcer.changes):
             core = self._core
             reply = want_reply(want, core.bitfield, core.contiguous_length, self._head.length)
         size = len(reply.words) if isinstance(reply, BitfieldMessage) else 0

@@ -250,12 +250,21 @@ class Scheduler:
             return peer.length > self.head.length
         return self._allow_fork and peer.fork > self.head.fork and peer.length > 0
 
+    def waits_for_proof(self, peer: Peer) -> bool:
+        """Whether a peer is ahead on our fork, but has not said that it can prove it from where we are."""
+        return (
+            peer.fork == self.head.fork
+            and self._ahead(peer)
+            and not (peer.can_upgrade and peer.acked == self.head.length)
+        )
+
     def _can_upgrade(self, peer: Peer, now: float) -> bool:
         """Whether a peer's last sync allows to ask it for its length: a sparse reference peer that is asked
         for a proof it cannot build destroys the connection."""
         return (
             peer.fork == self.head.fork
             and peer.can_upgrade
+            and not self.waits_for_proof(peer)
             and peer.acked == self.head.length
             and self._ahead(peer)
             and peer.usable(now)
