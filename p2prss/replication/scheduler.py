@@ -279,7 +279,7 @@ class Scheduler:
             return
         peer = min(candidates, key=_reliability)
         head = self.head
-        index = self._companion(peer)
+        index = None if peer.bare_upgrades else self._companion(peer)
         block = None
         if index is not None:
             nodes = known_level(index, head.length, self._core.bitfield)[0] if index < head.length else 0
@@ -385,7 +385,10 @@ class Scheduler:
     def refused(self, flight: Flight) -> None:
         """A peer does not answer a request, and would not if it were asked again."""
         if flight.request.upgrade is not None:
-            flight.peer.refused_upgrade = (flight.peer.fork, flight.peer.length)
+            if flight.request.block is None:
+                flight.peer.refused_upgrade = (flight.peer.fork, flight.peer.length)
+            else:  # perhaps it was only the block that it lacks, or cannot read
+                flight.peer.bare_upgrades = True
         self.give_up(flight)
 
     def _give_up_for_now(self, flight: Flight) -> None:

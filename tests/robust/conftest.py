@@ -23,19 +23,23 @@ BLOCK_BYTES = 8 * KIB
 
 
 class Scene:
-    """One honest writer and one reader, each with an exchange, and strangers over real sockets."""
+    """One honest writer and one reader, each with an exchange, and strangers over real sockets.
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    Args: store: of the reader; eager: whether it wants all there is, or only what it is told to fetch.
+    """
+
+    def __init__(self, nursery: trio.Nursery, store: Store | None = None, *, eager: bool = True) -> None:
         self.nursery = nursery
         random = Random(1)
         self.blocks = [random.randbytes(BLOCK_BYTES) for _ in range(BLOCKS)]
         self.writer = Exchange(Store.in_memory(bytes(32)), nursery, random=Random(2), patience=60.0)
         self.truth = self.writer.store.create("show")
         self.truth.append(self.blocks)
-        self.reader = Exchange(Store.in_memory(), nursery, random=Random(3), patience=60.0)
+        self.reader = Exchange(store or Store.in_memory(), nursery, random=Random(3), patience=60.0)
         log = self.reader.store.open_log(self.truth.key)
         self.core = PeerCore(self.reader.session(log, eager=True))
-        self.core.follow_tip()
+        if eager:
+            self.core.follow_tip()
         self.ended: dict[str, P2prssError] = {}  # label → why the exchange ended a link
 
     def let_in(self, exchange: Exchange, script: Script, *, initiator: bool, label: str = "it") -> LyingPeer:
@@ -48,9 +52,13 @@ class Scene:
 
     def connect_honest(self) -> None:
         """Connect the reader with the honest writer."""
+        self.connect(self.writer, "honest")
+
+    def connect(self, other: Exchange, label: str = "other") -> None:
+        """Connect the reader with another exchange."""
         near, far = _stream_pair()
-        self.nursery.start_soon(self._use, self.reader, near, True, "honest")
-        self.nursery.start_soon(self._use, self.writer, far, False, "reader")
+        self.nursery.start_soon(self._use, self.reader, near, True, label)
+        self.nursery.start_soon(self._use, other, far, False, "reader")
 
     async def _use(self, exchange: Exchange, stream: trio.SocketStream, initiator: bool, label: str) -> None:
         try:
