@@ -5,6 +5,7 @@ line asked for. Nothing here decides about bytes: a node only owns the parts and
 """
 
 import errno
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
@@ -257,6 +258,8 @@ async def open_node(settings: NodeSettings, emit: Emit, *, with_http: bool = Tru
     Raises: HomeLockedError, StorageError, NetworkError.
     """
     with closing(await trio.to_thread.run_sync(Store.open, settings.home.path)) as store:
+        # What a run that was killed had begun to download; nobody else is at work in this home.
+        await trio.to_thread.run_sync(partial(shutil.rmtree, settings.home.incoming, ignore_errors=True))
         async with trio.open_nursery() as nursery:
             node = Node(settings, store, nursery, emit)
             await node.start(with_http=with_http)
