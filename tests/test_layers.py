@@ -50,7 +50,7 @@ _FROM_OUTSIDE: Final[dict[str, frozenset[str]]] = {
     "replication": frozenset(),
     "drive": frozenset({"msgspec"}),
     "feed": frozenset({"httpx", "httpcore", "feedparser", "lxml", "feedgen", "msgspec", "trio", "mutagen"}),
-    "net": frozenset({"trio", "nacl"}),
+    "net": frozenset({"trio", "nacl", "zeroconf", "ifaddr"}),
     "serve": frozenset({"trio", "starlette", "hypercorn", "h11", "jinja2", "msgspec", "segno"}),
     "node": frozenset({"trio", "starlette", "httpx", "msgspec", "platformdirs"}),
     "cli": frozenset({"typer", "click", "rich", "trio", "msgspec"}),

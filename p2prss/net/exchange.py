@@ -13,7 +13,7 @@ from typing import Final
 import trio
 from nacl.utils import random as random_bytes
 
-from p2prss.crypto.keys import CoreKey, DiscoveryKey, KeyPair
+from p2prss.crypto.keys import CoreKey, DiscoveryKey, KeyPair, PublicKey
 from p2prss.errors import RemoteProtocolError
 from p2prss.log.log import Log
 from p2prss.log.store import Store
@@ -45,7 +45,18 @@ class Exchange:
         self._sessions: dict[DiscoveryKey, Session] = {}
         self._links: dict[Link, _LinkState] = {}
         self._peer_numbers = count(1)
+        self._links_changed = trio.Event()
         nursery.start_soon(self._keep_time)
+
+    @property
+    def public_key(self) -> PublicKey:
+        """What this node is called in the handshakes of this run."""
+        return self._key_pair.public_key
+
+    @property
+    def links_changed(self) -> trio.Event:
+        """Set when the next link is up or ends."""
+        return self._links_changed
 
     @property
     def links(self) -> list[Link]:
@@ -79,8 +90,15 @@ class Exchange:
                             self._leave(state, channel)
                             link.flush()
 
-    async def use_stream(self, stream: trio.abc.Stream, initiator: bool, label: str) -> None:
-        """Run a connected stream to its end.
+    async def use_stream(
+        self,
+        stream: trio.abc.Stream,
+        initiator: bool,
+        label: str,
+        *,
+        expected: PublicKey | None = None,
+    ) -> None:
+        """Run a connected stream to its end; a peer that is not the ``expected`` one is told of no log.
 
         Raises: RemoteProtocolError when the peer was dropped, NetworkError when the connection broke.
         """
@@ -92,7 +110,7 @@ class Exchange:
             now=trio.current_time(),
         )
         link = Link(stream, connection, label)
-        state = _LinkState(initiator, trio.current_time())
+        state = _LinkState(initiator, expected, trio.current_time())
         self._links[link] = state
         try:
             await link.run(lambda events: self._handle(link, state, events))
@@ -101,6 +119,7 @@ class Exchange:
             raise
         finally:
             del self._links[link]
+            self._tell_links_changed()
             for channel in list(state.channels):
                 self._leave(state, channel)
 
@@ -118,8 +137,11 @@ class Exchange:
                         if (message := decode_message(message_type, payload)) is not None:
                             opened.session.receive(opened.peer, message, now)
                             touched[id(opened.session)] = opened.session
-                    case Ready(_, handshake_hash):
+                    case Ready(remote_public_key, handshake_hash):
+                        if state.expected not in (None, remote_public_key):
+                            raise RemoteProtocolError(f"{link.label} is somebody else", reason="wrong-peer")
                         state.handshake_hash = handshake_hash
+                        self._tell_links_changed()
                         for session in self._sessions.values():
                             if session.eager:
                                 self._offer(link, state, session)
@@ -132,6 +154,10 @@ class Exchange:
             events = link.connection.events()  # our own opens may have found the peer's waiting
         for session in touched.values():
             session.drain()
+
+    def _tell_links_changed(self) -> None:
+        self._links_changed.set()
+        self._links_changed = trio.Event()
 
     def _offer(self, link: Link, state: "_LinkState", session: Session) -> None:
         """Open our side of a log's channel, unless it is open already."""
@@ -210,10 +236,11 @@ class _Opened:
 class _LinkState:
     """What the exchange knows of a link."""
 
-    __slots__ = ("channels", "handshake_hash", "idle_since", "initiator", "open")
+    __slots__ = ("channels", "expected", "handshake_hash", "idle_since", "initiator", "open")
 
-    def __init__(self, initiator: bool, now: float) -> None:
+    def __init__(self, initiator: bool, expected: PublicKey | None, now: float) -> None:
         self.initiator = initiator
+        self.expected = expected  # whom we dialled, where that is known
         self.idle_since = now  # while ``open`` is 0
         self.open = 0  # channels on which the peer was let in
         self.handshake_hash = b""

@@ -94,7 +94,7 @@ class Dialer:
         while True:
             started = trio.current_time()
             try:
-                stream = await self._connect()
+                stream = await connect(self.address)
                 self.failure = None
                 await self.use(stream, True, str(self.address))
                 self.failure = "the peer ended the connection"
@@ -105,15 +105,17 @@ class Dialer:
             await trio.sleep(pause * self.random.uniform(0.75, 1.25))
             pause = min(2 * pause, LONGEST_RETRY)
 
-    async def _connect(self) -> trio.SocketStream:
-        try:
-            with trio.fail_after(CONNECT_TIMEOUT):
-                stream = await trio.open_tcp_stream(self.address.host, self.address.port)
-        except (OSError, trio.TooSlowError) as error:
-            reason = "no answer" if isinstance(error, trio.TooSlowError) else _words(error)
-            raise NetworkError(f"cannot connect to {self.address}: {reason}") from error
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return stream
+
+async def connect(address: Address) -> trio.SocketStream:
+    """One attempt. Raises: NetworkError naming the address and the system's reason."""
+    try:
+        with trio.fail_after(CONNECT_TIMEOUT):
+            stream = await trio.open_tcp_stream(address.host, address.port)
+    except (OSError, trio.TooSlowError) as error:
+        reason = "no answer" if isinstance(error, trio.TooSlowError) else _words(error)
+        raise NetworkError(f"cannot connect to {address}: {reason}") from error
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
 
 
 def _words(error: OSError) -> str:
