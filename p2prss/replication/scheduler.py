@@ -263,10 +263,8 @@ class Scheduler:
         for a proof it cannot build destroys the connection."""
         return (
             peer.fork == self.head.fork
-            and peer.can_upgrade
-            and not self.waits_for_proof(peer)
-            and peer.acked == self.head.length
             and self._ahead(peer)
+            and not self.waits_for_proof(peer)
             and peer.usable(now)
             and peer.has_room(Priority.PLAYHEAD)
         )
