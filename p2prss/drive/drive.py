@@ -8,6 +8,7 @@ Source: hyperdrive index.js; spec/06-drive, "Drive".
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
@@ -28,6 +29,9 @@ from p2prss.units import MIB
 FILES: Final = Sub.named(b"files")
 MAX_LINKS: Final = 16  # symbolic links followed one after the other
 GET_LIMIT: Final = 64 * MIB  # bytes ``get`` gathers in memory, unless told otherwise
+
+OnMalformed = Callable[[DriveError], None]
+"""Told of an entry that makes no sense and is left out of a listing, which then goes on."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -136,16 +140,26 @@ class DriveReader:
         """Forget the bytes of a file here. The drive stays as it is; others may have them still."""
         await (await self.blobs()).clear(await self._blob(file))
 
-    def entries(self) -> AsyncIterator[DriveEntry]:
-        """All entries, by path."""
-        return _Mapped(self._bee.range(FILES.range()), _entry)
+    def entries(self, *, on_malformed: OnMalformed | None = None) -> AsyncIterator[DriveEntry]:
+        """All entries, by path; see ``list``."""
+        return self.list(on_malformed=on_malformed)
 
     def list(
-        self, folder: str = "/", *, reverse: bool = False, limit: int | None = None
+        self,
+        folder: str = "/",
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+        on_malformed: OnMalformed | None = None,
     ) -> AsyncIterator[DriveEntry]:
-        """The entries below a folder and its folders, by path."""
+        """The entries below a folder and its folders, by path; of the first ``limit``, if that is given.
+
+        A malformed entry ends the listing with a DriveError, unless there is an ``on_malformed`` to take
+        it. A malformed tree always does.
+        """
         keys = FILES.range(_folder_range(folder))
-        return _Mapped(self._bee.range(keys, reverse=reverse, limit=limit), _entry)
+        entries = self._bee.range(keys, reverse=reverse, limit=limit)
+        return _Mapped(entries, _entry if on_malformed is None else partial(_entry_or_none, on_malformed))
 
     async def children(self, folder: str = "/") -> Sequence[DriveEntry]:
         """For each file and folder directly in a folder, the first entry: the file itself, or one below."""
@@ -358,6 +372,14 @@ def _folder_range(folder: str) -> KeyRange:
 
 def _entry(entry: BeeEntry) -> DriveEntry:
     return decode_entry(entry, FILES.strip(entry.key))
+
+
+def _entry_or_none(on_malformed: OnMalformed, entry: BeeEntry) -> DriveEntry | None:
+    try:
+        return _entry(entry)
+    except DriveError as error:
+        on_malformed(error)
+        return None
 
 
 def _difference(difference: BeeDiff) -> DriveDiff:

@@ -5,11 +5,12 @@ that breaks the rules is left out and counted, so that one bad entry does not hi
 """
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from p2prss.drive.errors import DriveError
 from p2prss.errors import FeedFormatError
 from p2prss.feed.model import FEED_FORMAT, ArchivedItem, FeedInfo, ItemRecord, item_id
 from p2prss.feed.parse import MAX_CHANNEL_BYTES, MAX_ITEM_BYTES, MAX_ITEMS
@@ -18,7 +19,8 @@ from p2prss.units import KIB
 INFO_PATH: Final = "/p2prss.json"
 CHANNEL_PATH: Final = "/channel.xml"
 ITEMS_FOLDER: Final = "/items"
-MAX_INFO_BYTES: Final = 256 * KIB  # of /p2prss.json; ours are below 5 KiB
+MEDIA_FOLDER: Final = "/media"
+MAX_INFO_BYTES: Final = 256 * KIB  # of /p2prss.json; ours are near 5 KiB, at worst below 230
 
 _ITEM_PATH: Final = re.compile(r"/items/\d{8}T\d{6}Z-([0-9a-f]{16})\.xml")
 
@@ -43,7 +45,11 @@ class ReadableDrive(Protocol):
         """Changes whenever an entry does."""
         ...
 
-    def list(self, folder: str = "/", *, reverse: bool = False) -> AsyncIterator[Listed]: ...
+    def list(
+        self, folder: str = "/", *, reverse: bool = False, on_malformed: Callable[[DriveError], None]
+    ) -> AsyncIterator[Listed]:
+        """The entries below a folder, by path; ``on_malformed`` is told of those that make no sense."""
+        ...
 
     async def get(self, path: str, *, max_bytes: int) -> bytes | None:
         """A whole file, or None; an error of the drive when it has more than ``max_bytes``."""
@@ -53,6 +59,7 @@ class ReadableDrive(Protocol):
 class FeedArchive:
     """The feed in a drive. Every method may wait for peers, and raises their errors.
 
+    What is malformed is a DriveError if the drive is to blame, and a FeedFormatError if the feed in it is.
     ``skipped`` counts the entries that were left out of the last list because they break the rules.
     """
 
@@ -89,12 +96,20 @@ class FeedArchive:
         return await self._read(CHANNEL_PATH, MAX_CHANNEL_BYTES)
 
     async def items(self) -> Sequence[ArchivedItem]:
-        """All items, newest first by the time they were first seen with; needs the drive's db core only."""
+        """All items, newest first by the time they were first seen with; needs the drive's db core only.
+
+        Raises: DriveError when the drive's tree is malformed; a malformed entry is only left out.
+        """
         version = self._drive.version
         if version != self._items_version:
             found: dict[str, ArchivedItem] = {}
             skipped = 0
-            async for entry in self._drive.list(ITEMS_FOLDER, reverse=True):
+
+            def skip(_: DriveError) -> None:
+                nonlocal skipped
+                skipped += 1
+
+            async for entry in self._drive.list(ITEMS_FOLDER, reverse=True, on_malformed=skip):
                 item = read_item(entry.path, entry.metadata)
                 if item is None or item.item_id in found:
                     skipped += 1

@@ -17,12 +17,11 @@ import trio
 
 from p2prss import __version__
 from p2prss.drive.drive import Drive, DriveBatch
-from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, FeedArchive
+from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, MEDIA_FOLDER, FeedArchive
 from p2prss.feed.model import FEED_FORMAT, ArchivedItem, Asset, FeedInfo, ItemRecord
 from p2prss.units import MIB
 
 PLAIN_FEED_PATH: Final = "/feed.xml"
-MEDIA_FOLDER: Final = "/media"
 READ_SIZE: Final = 4 * MIB  # bytes per trip to a worker thread, and per append
 
 
@@ -131,7 +130,7 @@ class FeedWriter:
         )
 
     async def _put_info(self, batch: DriveBatch, info: FeedInfo) -> None:
-        await batch.put(INFO_PATH, msgspec.json.format(msgspec.json.encode(info), indent=1) + b"\n")
+        await batch.put(INFO_PATH, encode_info(info))
         self.info = info
         self._remember(info.channel_assets)
 
@@ -148,6 +147,11 @@ class FeedWriter:
 
     def _remember(self, assets: Sequence[Asset]) -> None:
         self.by_url.update((one.url, one) for one in assets if one.path is not None)
+
+
+def encode_info(info: FeedInfo) -> bytes:
+    """``/p2prss.json``; what a mirror puts in is at most ``MAX_INFO_BYTES``, as the parser sees to."""
+    return msgspec.json.format(msgspec.json.encode(info), indent=1) + b"\n"
 
 
 def to_json(record: ItemRecord) -> object:

@@ -6,6 +6,7 @@ present round; blocks that have arrived stay.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.drive.entry import DriveEntry
+from p2prss.drive.errors import DriveError
 from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH
 from p2prss.feed.model import ArchivedItem
 from p2prss.net.core import PeerCore
@@ -119,8 +121,14 @@ class Follower:
         return goal
 
     async def _entries(self, paths: Iterable[str]) -> list[DriveEntry]:
-        entries = [await self._feed.drive.entry(path) for path in paths]
-        return [entry for entry in entries if entry is not None and entry.blob is not None]
+        """The files at these paths; what is no file, or malformed, is left out."""
+        found: list[DriveEntry] = []
+        for path in paths:
+            with suppress(DriveError):
+                entry = await self._feed.drive.entry(path)
+                if entry is not None and entry.blob is not None:
+                    found.append(entry)
+        return found
 
     async def _blocks(self, entry: DriveEntry) -> Sequence[tuple[int, int]]:
         if entry.blob is None:

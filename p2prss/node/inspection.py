@@ -13,6 +13,7 @@ import trio
 
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Held
+from p2prss.drive.errors import DriveError
 from p2prss.errors import BlockUnavailableError, FeedFormatError, NetworkError, UsageError
 from p2prss.feed.model import ArchivedItem, Role
 from p2prss.feed.origin_url import redact
@@ -197,7 +198,7 @@ async def _status(feed: OpenFeed) -> FeedStatus:
                     uncaptured += 1
                 else:
                     media[asset.path] = asset.byte_length or 0
-    except (NetworkError, BlockUnavailableError, FeedFormatError) as error:
+    except (NetworkError, BlockUnavailableError, FeedFormatError, DriveError) as error:
         problem = str(error)
     held = {path: await _held(feed, path) for path in media}
     return FeedStatus(
@@ -223,7 +224,7 @@ async def _status(feed: OpenFeed) -> FeedStatus:
 async def _held(feed: OpenFeed, path: str) -> Held:
     try:
         return await feed.drive.held(path)
-    except (UsageError, NetworkError, BlockUnavailableError):
+    except (UsageError, NetworkError, BlockUnavailableError, DriveError):
         return Held(0, 1)
 
 

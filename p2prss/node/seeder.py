@@ -1,12 +1,14 @@
 """Seeding: all of a drive, whatever it holds, kept and shared."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 from p2prss.crypto.key_text import format_key
-from p2prss.feed.archive import ITEMS_FOLDER
+from p2prss.drive.errors import DriveError
+from p2prss.feed.archive import MEDIA_FOLDER
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.patience import Patience
@@ -49,18 +51,18 @@ class Seeder:
             nursery.cancel_scope.cancel()
 
     async def _synced(self) -> Synced:
-        """Count what the drive holds; the parts of a feed are 0 in any other drive."""
-        episodes = files = size = 0
-        async for entry in self._feed.drive.entries():
-            if entry.path.startswith(f"{ITEMS_FOLDER}/"):
-                episodes += 1
-            elif entry.blob is not None and entry.path.startswith("/media/"):
-                files += 1
-                size += await self._feed.drive.size(entry)
+        """Count what the drive holds of a feed, 0 in any other drive; what is malformed does not count."""
+        drive = self._feed.drive
+        files = size = 0
+        async for entry in drive.list(MEDIA_FOLDER, on_malformed=_ignore):
+            if entry.blob is not None:
+                with suppress(DriveError):
+                    size += await drive.size(entry)
+                    files += 1
         return Synced(
             key=self._key,
-            version=self._feed.drive.version,
-            episodes=episodes,
+            version=drive.version,
+            episodes=len(await self._feed.archive.items()),
             media_files=files,
             bytes=size,
         )
@@ -83,3 +85,7 @@ class Seeder:
                     )
                 )
             await trio.sleep(PROGRESS_SECONDS)
+
+
+def _ignore(_: DriveError) -> None:
+    pass

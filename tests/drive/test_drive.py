@@ -202,6 +202,20 @@ async def test_a_file_larger_than_wanted_is_not_gathered() -> None:
 BLOB = '{"blockOffset":0,"byteOffset":0,"blockLength":0,"byteLength":0'
 
 
+async def test_a_listing_can_go_on_past_malformed_entries() -> None:
+    drive = await hostile_drive(b"/b", b"{")
+    bee = Bee(drive.db)
+    await bee.put(FILES.key(b"/a/../c"), b"null")
+    for path in ("/a", "/z/deep"):
+        await drive.put(path, b"content")
+    errors: list[DriveError] = []
+    assert [entry.path async for entry in drive.list(on_malformed=errors.append)] == ["/a", "/z/deep"]
+    assert len(errors) == 2
+    assert [entry.path async for entry in drive.entries(on_malformed=errors.append)] == ["/a", "/z/deep"]
+    with pytest.raises(DriveError):
+        [entry async for entry in drive.list()]
+
+
 @pytest.mark.parametrize(
     "value",
     [

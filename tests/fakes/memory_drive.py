@@ -68,7 +68,9 @@ class MemoryDrive:
             raise UsageError(f"no file at {path!r}")
         return len(self.files[path])
 
-    async def list(self, folder: str = "/", *, reverse: bool = False) -> AsyncIterator[MemoryEntry]:
+    async def list(
+        self, folder: str = "/", *, reverse: bool = False, on_malformed: object = None
+    ) -> AsyncIterator[MemoryEntry]:
         for path in sorted(self.files, reverse=reverse):
             if path.startswith(folder.rstrip("/") + "/"):
                 yield MemoryEntry(path, len(self.files[path]), self.metadata.get(path))

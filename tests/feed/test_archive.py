@@ -1,6 +1,6 @@
 """Reading feed format 1 from a drive whose writer may mean harm."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2prss.drive.bee import Bee
+from p2prss.drive.blobs import BlobId
+from p2prss.drive.core import Core
+from p2prss.drive.drive import FILES, Drive
+from p2prss.drive.errors import DriveError
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive import FeedArchive, decode_info, read_item
 from p2prss.feed.model import MAX_ASSETS, item_id, item_path
+from p2prss.log.manifest import core_key
+from tests.fakes.memory_core import MemoryCore, as_core
+from tests.fakes.studio import MANIFEST
 
 SEEN = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 SHA = "ab" * 32
@@ -38,7 +46,9 @@ class FakeDrive:
     files: dict[str, tuple[bytes, Any]] = field(default_factory=dict)
     listed: int = 0
 
-    async def list(self, folder: str = "/", *, reverse: bool = False) -> AsyncIterator[Entry]:
+    async def list(
+        self, folder: str = "/", *, reverse: bool = False, on_malformed: Callable[[DriveError], None]
+    ) -> AsyncIterator[Entry]:
         self.listed += 1
         for path in sorted(self.files, reverse=reverse):
             if path.startswith(folder):
@@ -76,6 +86,23 @@ async def test_an_entry_that_breaks_the_rules_is_left_out_and_counted() -> None:
     drive.files[item_path("guid", SEEN.replace(year=2020))] = (b"<item/>", RECORD)  # an id twice
     archive = FeedArchive(drive)
     assert [item.path for item in await archive.items()] == [PATH]
+    assert archive.skipped == 2
+
+
+async def test_a_malformed_entry_does_not_hide_the_rest_of_a_feed() -> None:
+    db = MemoryCore(key=core_key(MANIFEST), manifest=MANIFEST)
+
+    async def open_core(key: object, manifest: object) -> Core:
+        return as_core(MemoryCore())
+
+    drive = Drive(as_core(db), open_core)
+    async with drive.batch() as batch:
+        batch.put_entry(PATH, BlobId(0, 0, 0, 0), metadata=RECORD)
+    bee = Bee(as_core(db))
+    await bee.put(FILES.key(item_path("bad", SEEN).encode()), b"[")
+    await bee.put(FILES.key(b"/items/\xff"), b"null")
+    archive = FeedArchive(drive)
+    assert [item.guid for item in await archive.items()] == ["guid"]
     assert archive.skipped == 2
 
 
