@@ -6,7 +6,19 @@ from datetime import datetime
 
 import msgspec
 
-from p2prss.feed.model import ArchivedItem, Asset, Enclosure, Item, ItemRecord, ParsedFeed, item_id, item_path
+from p2prss.feed.archive import read_item
+from p2prss.feed.model import (
+    MAX_RECORD_BYTES,
+    ArchivedItem,
+    Asset,
+    Enclosure,
+    Item,
+    ItemRecord,
+    ParsedFeed,
+    RefusedItem,
+    item_id,
+    item_path,
+)
 
 Change = tuple[ArchivedItem, bytes | None]
 """An item as it is to be, and its XML, or None where only the record changes."""
@@ -16,7 +28,8 @@ Change = tuple[ArchivedItem, bytes | None]
 class Changes:
     """Steps in the order to write them; ``older`` are versions that ``newest`` replaces at once.
 
-    Within a step items stand oldest first.
+    Within a step items stand oldest first. ``refused`` are items that no reader would take, whose older
+    version, if there is one, stays; ``left_out`` counts by title the files that new versions lack.
     """
 
     new: int = 0
@@ -24,6 +37,8 @@ class Changes:
     removed: int = 0
     older: list[Change] = field(default_factory=list)
     newest: list[Change] = field(default_factory=list)
+    refused: list[RefusedItem] = field(default_factory=list)
+    left_out: list[tuple[str, int]] = field(default_factory=list)
 
 
 def find_changes(
@@ -37,9 +52,9 @@ def find_changes(
 
     Args: known: by item id; captured: files by original address, which stay as they are.
     """
-    changes = Changes()
+    changes = Changes(refused=list(feed.refused))
     new_paths: dict[str, str] = {}
-    seen: set[str] = set()
+    seen = {item_id(item.guid) for item in feed.refused}
 
     def version_of(item: Item, path: str, first_seen: datetime) -> Change:
         record = ItemRecord(
@@ -56,18 +71,25 @@ def find_changes(
     for item in sorted(feed.items, key=lambda item: item.published or now, reverse=True):
         name = item_id(item.guid)
         if name in seen:
-            if name in new_paths:
-                changes.older.append(version_of(item, new_paths[name], now))
+            if name in new_paths and is_readable((older := version_of(item, new_paths[name], now))[0]):
+                changes.older.append(older)
             continue
         seen.add(name)
         old = known.get(name)
-        if old is None:
-            changes.new += 1
-            path = new_paths[name] = item_path(item.guid, item.published or now)
-            changes.newest.append(version_of(item, path, now))
-        elif old.record.digest != item.digest:
-            changes.changed += 1
-            changes.newest.append(version_of(item, old.path, old.first_seen))
+        if old is None or old.record.digest != item.digest:
+            path = old.path if old else item_path(item.guid, item.published or now)
+            change = version_of(item, path, old.first_seen if old else now)
+            if not is_readable(change[0]):
+                changes.refused.append(RefusedItem(item.guid, item.title, "its record would not be readable"))
+                continue
+            changes.newest.append(change)
+            if old is None:
+                changes.new += 1
+                new_paths[name] = path
+            else:
+                changes.changed += 1
+            if item.left_out:
+                changes.left_out.append((item.title, item.left_out))
         elif old.removed_at is not None:
             changes.changed += 1
             changes.newest.append((with_record(old, removed_at=None), None))
@@ -78,6 +100,14 @@ def find_changes(
     changes.older.reverse()
     changes.newest.sort(key=lambda change: change[0].path)
     return changes
+
+
+def is_readable(item: ArchivedItem) -> bool:
+    """Whether a reader of the archive, and a drive, will take this item."""
+    record = msgspec.to_builtins(item.record)
+    return (
+        read_item(item.path, record) is not None and len(msgspec.json.encode(item.record)) <= MAX_RECORD_BYTES
+    )
 
 
 def assets_of(files: Sequence[Enclosure], captured: Mapping[str, Asset]) -> tuple[Asset, ...]:

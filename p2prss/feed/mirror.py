@@ -13,14 +13,30 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
+from p2prss.crypto.key_text import format_key
 from p2prss.drive.drive import Drive
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive import CHANNEL_PATH
 from p2prss.feed.capture import Ask, Capture
 from p2prss.feed.changes import assets_of, find_changes
 from p2prss.feed.fetch import Fetched, Fetcher, Retries, Validators
-from p2prss.feed.mirror_report import FeedRead, ItemsWritten, MirrorEvent, MirrorReport
-from p2prss.feed.model import FEED_FORMAT, ArchivedItem, CapturePolicy, FeedInfo, ParsedFeed, Role
+from p2prss.feed.mirror_report import (
+    FeedRead,
+    FilesLeftOut,
+    ItemFailed,
+    ItemsWritten,
+    MirrorEvent,
+    MirrorReport,
+)
+from p2prss.feed.model import (
+    FEED_FORMAT,
+    MAX_URL_LENGTH,
+    ArchivedItem,
+    CapturePolicy,
+    FeedInfo,
+    ParsedFeed,
+    Role,
+)
 from p2prss.feed.origin_url import public_url
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import announced, within
@@ -153,7 +169,7 @@ class Mirror:
         info = FeedInfo(
             format=FEED_FORMAT,
             title=channel.title,
-            origin_url=origin_url,
+            origin_url=origin_url if len(origin_url or "") <= MAX_URL_LENGTH else None,
             base_url=feed.base_url,
             podcast_guid=channel.podcast_guid or None,
             created=old.created if old else now,
@@ -169,6 +185,13 @@ class Mirror:
             await writer.put_items(changes.older, None, info)
         if changes.newest or is_new_channel:
             await writer.put_items(changes.newest, channel.xml if is_new_channel else None, info)
+        for refused in changes.refused:
+            failure = ItemFailed(refused.title or refused.guid[:100], refused.reason)
+            report.failures.append(failure)
+            tell(failure)
+        left_out = [(channel.title, channel.left_out)] if is_new_channel and channel.left_out else []
+        for title, files in left_out + changes.left_out:
+            tell(FilesLeftOut(title, files))
         report.new, report.changed, report.removed = changes.new, changes.changed, changes.removed
         wanted = within(self._policy, writer.newest_first)
         to_come = announced(asset for item in wanted for asset in item.assets)
@@ -183,14 +206,12 @@ class Mirror:
             info = writer.counted(msgspec.structs.replace(info, policy=self._policy), self._now())
             await writer.finish(await self._plain_feed(writer, info), info)
             report.wrote = True
-        report.episodes = sum(
-            any(one.role == Role.ENCLOSURE for one in item.assets) for item in writer.items.values()
-        )
+        report.episodes = len(writer.items)
         report.media_files, report.media_bytes = len(writer.media), writer.media_bytes
 
     async def _plain_feed(self, writer: FeedWriter, info: FeedInfo) -> bytes:
         """The newest items for readers that know drives but not our format."""
-        key = self._drive.key.hex()
+        key = format_key(self._drive.key)
         listed = [item for item in writer.newest_first if item.removed_at is None][:PLAIN_FEED_ITEMS]
         sources = [
             ItemSource(

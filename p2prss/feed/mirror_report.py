@@ -43,19 +43,38 @@ class MediaFailed:
     error: str
 
 
-MirrorEvent = FeedRead | ItemsWritten | MediaStored | MediaFailed
+@dataclass(frozen=True, slots=True)
+class FilesLeftOut:
+    """Files of an item or of the feed that an archive has no room to name: only its XML knows them."""
+
+    title: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailed:
+    """An item could not be kept; an older version of it stays. The next update tries again."""
+
+    title: str
+    error: str
+
+
+MirrorEvent = FeedRead | ItemsWritten | MediaStored | MediaFailed | FilesLeftOut | ItemFailed
 
 
 @dataclass(slots=True)
 class MirrorReport:
-    """What an update did. ``episodes``, ``media_files`` and ``media_bytes`` are what the drive holds now."""
+    """What an update did. ``episodes``, ``media_files`` and ``media_bytes`` are what the drive holds now.
+
+    An episode is any item of the archive, be it an article or removed at the origin.
+    """
 
     new: int = 0
     changed: int = 0
     removed: int = 0
     fetched_files: int = 0
     fetched_bytes: int = 0
-    failures: list[MediaFailed] = field(default_factory=list)
+    failures: list[MediaFailed | ItemFailed] = field(default_factory=list)
     declined: Announced | None = None  # so much media was announced that somebody has to say yes first
     wrote: bool = False
     episodes: int = 0

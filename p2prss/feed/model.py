@@ -14,12 +14,16 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from p2prss.units import KIB
+
 FEED_FORMAT: Final = 1  # the highest format this version reads, and the one it writes
 
 MAX_URL_LENGTH: Final = 4096  # characters; the longest seen in real feeds (chained trackers) are near 1,000
 MAX_TEXT_LENGTH: Final = 1000  # characters of a title, kept for lists; the XML has the whole text
 MAX_GUID_LENGTH: Final = 4096  # characters
 MAX_ASSETS: Final = 64  # files of one item or channel
+MAX_ADDRESSES_BYTES: Final = 128 * KIB  # of the addresses and types of these files, as JSON
+MAX_RECORD_BYTES: Final = 400 * KIB  # of an item's metadata as JSON; a drive's entry may have 512 KiB
 
 Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
@@ -73,6 +77,7 @@ class Item:
     files: tuple[Enclosure, ...] = ()
     base_url: str = ""  # what its relative addresses start from
     guid_is_made: bool = False
+    left_out: int = 0  # files that are not in ``files``: too many, or their addresses too long
 
     @property
     def enclosures(self) -> tuple[Enclosure, ...]:
@@ -94,11 +99,21 @@ class Channel:
     new_feed_url: str = ""
     locked: bool = False
     files: tuple[Enclosure, ...] = ()
+    left_out: int = 0  # as of an item
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedItem:
+    """An item that cannot be kept, and why, in a few words."""
+
+    guid: str
+    title: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFeed:
-    """A whole feed; ``items`` stand as in the feed.
+    """A whole feed; ``items`` stand as in the feed, those in ``refused`` are not among them.
 
     ``source_format`` is what came: rss, atom, rdf or json; all but rss have been rewritten as RSS.
     ``repairs`` says in a few words what had to be mended before the XML could be read, and
@@ -111,6 +126,7 @@ class ParsedFeed:
     source_format: str = "rss"
     repairs: tuple[str, ...] = ()
     degraded: bool = False
+    refused: tuple[RefusedItem, ...] = ()
 
 
 class Asset(Struct, frozen=True, omit_defaults=True, kw_only=True):

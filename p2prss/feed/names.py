@@ -5,6 +5,7 @@ choice. Everything here is looked up by a *plain name*: ``itunes:image`` whateve
 ``enclosure`` for the elements of RSS itself.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ from urllib.parse import urljoin
 
 from lxml import etree
 
-from p2prss.feed.model import Role
+from p2prss.feed.model import MAX_URL_LENGTH, Role
 
 ATOM: Final = "http://www.w3.org/2005/Atom"
 ITUNES: Final = "http://www.itunes.com/dtds/podcast-1.0.dtd"
@@ -142,11 +143,21 @@ def address_at(element: etree._Element, place: Place) -> str:
 
 
 def base_of(element: etree._Element, base_url: str) -> str:
-    """Where the relative addresses of an element start: ``xml:base`` up to the root, then ``base_url``."""
+    """Where the relative addresses of an element start: ``xml:base`` up to the root, then ``base_url``.
+
+    Returns: an address that can be kept, empty where it would be too long.
+    """
     bases = [value for one in (element, *element.iterancestors()) if (value := one.get(XML_BASE))]
     for base in reversed(bases):
-        base_url = resolve(base_url, base)
+        base_url = kept_base(resolve(base_url, kept_base(base)))
     return base_url
+
+
+def kept_base(url: str) -> str:
+    """A base address of at most ``MAX_URL_LENGTH``: without its query if need be, else empty."""
+    if len(url) > MAX_URL_LENGTH:
+        url = re.split(r"[?#]", url, maxsplit=1)[0]
+    return url if len(url) <= MAX_URL_LENGTH else ""
 
 
 def resolve(base_url: str, address: str) -> str:

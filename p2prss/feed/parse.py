@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
+import msgspec
 from lxml import etree
 
 from p2prss.errors import FeedFormatError
 from p2prss.feed import convert
 from p2prss.feed.dates import parse_date
 from p2prss.feed.model import (
+    MAX_ADDRESSES_BYTES,
     MAX_ASSETS,
     MAX_GUID_LENGTH,
     MAX_TEXT_LENGTH,
@@ -24,8 +26,19 @@ from p2prss.feed.model import (
     Enclosure,
     Item,
     ParsedFeed,
+    RefusedItem,
 )
-from p2prss.feed.names import XML_BASE, Place, address_at, base_of, places_in, plain_name, resolve, text_of
+from p2prss.feed.names import (
+    XML_BASE,
+    Place,
+    address_at,
+    base_of,
+    kept_base,
+    places_in,
+    plain_name,
+    resolve,
+    text_of,
+)
 from p2prss.feed.repair import MAX_FEED_BYTES, mend, read_text, what_else
 from p2prss.units import MB
 
@@ -60,6 +73,7 @@ def parse_feed(data: bytes, *, url: str = "", content_type: str = "") -> ParsedF
         content_type: of the reply, for its charset.
     Raises: FeedFormatError, in one line that names the cause, whatever the bytes are.
     """
+    url = kept_base(url)
     text = read_text(data, content_type)
     if text[:1] == "{":
         return _read(convert.from_json(text), url, source_format="json")
@@ -161,10 +175,15 @@ def _read(
     if len(channel.nsmap) > MAX_NAMESPACES:
         raise FeedFormatError(f"this feed declares more than {MAX_NAMESPACES} namespaces")
     items: list[Item] = []
+    refused: list[RefusedItem] = []
     size = 0
     for element in elements:
-        items.append(_read_item(element, url))
-        size += len(items[-1].xml)
+        item = _read_item(element, url)
+        if isinstance(item, RefusedItem):
+            refused.append(item)
+            continue
+        items.append(item)
+        size += len(item.xml)
         if size > MAX_ITEMS_BYTES:
             raise FeedFormatError(f"the items of this feed are larger than {MAX_ITEMS_BYTES // MB} MB")
     _cut_out(channel, elements)
@@ -175,6 +194,7 @@ def _read(
         source_format=source_format,
         repairs=repairs,
         degraded=degraded,
+        refused=tuple(refused),
     )
 
 
@@ -193,29 +213,30 @@ def _cut_out(channel: etree._Element, elements: Sequence[etree._Element]) -> Non
             parent.remove(element)
 
 
-def _read_item(element: etree._Element, url: str) -> Item:
+def _read_item(element: etree._Element, url: str) -> Item | RefusedItem:
     xml = etree.tostring(element, encoding="utf-8", with_tail=False)
-    if len(xml) > MAX_ITEM_BYTES:
-        raise FeedFormatError(f"an item of this feed is larger than {MAX_ITEM_BYTES // MB} MB")
     first = _first_children(element)
-    title = _text(first, "title") or _text(first, "itunes:title")
-    files, is_relative = _files(element, url)
+    title = (_text(first, "title") or _text(first, "itunes:title"))[:MAX_TEXT_LENGTH]
+    files, is_relative, left_out = _files(element, url)
     digest = _digest(element)
     guid = text_of(first["guid"]) if "guid" in first else ""
     is_made = not guid.strip() or len(guid) > MAX_GUID_LENGTH
     if is_made:
         enclosure = next((one.url for one in files if one.role == "enclosure"), "")
         guid = enclosure or _text(first, "link")[:MAX_GUID_LENGTH] or f"urn:p2prss:item:{digest}"
+    if len(xml) > MAX_ITEM_BYTES:
+        return RefusedItem(guid, title, f"the item is larger than {MAX_ITEM_BYTES // MB} MB")
     published = next((when for name in _DATES if (when := parse_date(_text(first, name)))), None)
     return Item(
         guid=guid,
-        title=title[:MAX_TEXT_LENGTH],
+        title=title,
         published=published,
         xml=xml,
         digest=digest,
         files=files,
         base_url=base_of(element, url) if is_relative else "",
         guid_is_made=is_made,
+        left_out=left_out,
     )
 
 
@@ -224,6 +245,7 @@ def _read_channel(root: etree._Element, channel: etree._Element, url: str) -> Ch
     if len(xml) > MAX_CHANNEL_BYTES:
         raise FeedFormatError(f"the head of this feed is larger than {MAX_CHANNEL_BYTES // MB} MB")
     first = _first_children(channel)
+    files, _, left_out = _files(channel, url)
     links = [child for child in channel if _is(child, "atom:link") and child.get("rel") == "next"]
     return Channel(
         xml=xml,
@@ -235,13 +257,19 @@ def _read_channel(root: etree._Element, channel: etree._Element, url: str) -> Ch
         next_page_url=resolve(base_of(links[0], url), links[0].get("href", "").strip()) if links else "",
         new_feed_url=_text(first, "itunes:new-feed-url")[:MAX_URL_LENGTH],
         locked=_text(first, "podcast:locked").lower() in ("yes", "true"),
-        files=_files(channel, url)[0],
+        files=files,
+        left_out=left_out,
     )
 
 
-def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bool]:
-    """The files named below an element, each address once, and whether one of them is relative."""
+def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bool, int]:
+    """The files named below an element, each address once, within the limits of an archive.
+
+    Returns: the files, whether one of their addresses is relative, how many are left out.
+    """
     found: dict[str, Enclosure] = {}
+    size = 0
+    left_out = 0
     is_relative = False
     base = None
     for one, place in places_in(element):
@@ -251,11 +279,20 @@ def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bo
         if not written.startswith(("http://", "https://")) or one.get(XML_BASE):
             base = base_of(one, url) if base is None or one.get(XML_BASE) else base
             address = resolve(base, written)
-        if len(address) > MAX_URL_LENGTH or len(found) >= MAX_ASSETS:
-            continue
         is_relative = is_relative or address != written
-        found.setdefault(address, _enclosure(one, place, address))
-    return tuple(found.values()), is_relative
+        if address in found:
+            continue
+        if len(address) > MAX_URL_LENGTH or len(found) >= MAX_ASSETS:
+            left_out += 1
+            continue
+        file = _enclosure(one, place, address)
+        cost = len(msgspec.json.encode((file.url, file.mime_type)))
+        if size + cost > MAX_ADDRESSES_BYTES:
+            left_out += 1
+            continue
+        size += cost
+        found[address] = file
+    return tuple(found.values()), is_relative, left_out
 
 
 def _enclosure(element: etree._Element, place: Place, address: str) -> Enclosure:

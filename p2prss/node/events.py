@@ -1,7 +1,7 @@
 """What a node tells whoever runs it: one line of JSON each with ``--json``.
 
 Members are added over time and never taken away (design of the command line; spec/00-overview).
-Sizes are bytes.
+Sizes are bytes; ``episodes`` are the items of the feed's archive, those without media among them.
 """
 
 import msgspec

@@ -12,6 +12,8 @@ from p2prss.errors import FeedError, TryAgainError, UsageError
 from p2prss.feed.mirror import Mirror
 from p2prss.feed.mirror_report import (
     FeedRead,
+    FilesLeftOut,
+    ItemFailed,
     ItemsWritten,
     MediaFailed,
     MediaStored,
@@ -125,6 +127,11 @@ class Publisher:
                 self._emit(Notice(message=f"mirrored {title}", key=self._key, level=1))
             case MediaFailed(title, error):
                 self._emit(Error(code=3, message=f"{title}: {error}", key=self._key))
+            case ItemFailed(title, error):
+                self._emit(Error(code=1, message=f"{title}: {error}", key=self._key))
+            case FilesLeftOut(title, files):
+                text = f"{title}: {files} files are not mirrored: too many, or with too long addresses"
+                self._emit(Notice(message=text, key=self._key))
 
     async def _may_fetch(self, what: Announced) -> bool:
         return self._order.confirmed or await self._confirm(f"{_words(what)}. Fetch it all?")

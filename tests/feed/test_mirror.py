@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import pytest
 import trio
 from lxml import etree
 
+from p2prss.crypto.key_text import format_key
 from p2prss.errors import FeedFormatError, FetchError, TryAgainError
-from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent
-from p2prss.feed.model import CapturePolicy, Role
+from p2prss.feed.archive import INFO_PATH, MAX_INFO_BYTES, decode_info
+from p2prss.feed.changes import find_changes
+from p2prss.feed.mirror_report import FilesLeftOut, ItemFailed, MediaFailed, MediaStored, MirrorEvent
+from p2prss.feed.model import Asset, CapturePolicy, FeedInfo, Role
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import Announced, announced, needs_yes
 from p2prss.feed.render import ItemSource, render_feed
+from p2prss.feed.writer import encode_info
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
 from tests.tools.make_podcast import Spec, make_podcast
@@ -124,7 +129,10 @@ async def test_the_plain_feed_leads_to_origin_and_drive(show: Path, studio: Stud
     podcast = {"podcast": "https://podcastindex.org/namespace/1.0"}
     source = item.find("podcast:alternateEnclosure/podcast:source", podcast)
     assert source is not None
-    assert await studio.drive.entry(str(source.get("uri")).removeprefix(f"hyper://{studio.drive.key.hex()}"))
+    drive = f"hyper://{format_key(studio.drive.key)}"
+    assert await studio.drive.entry(str(source.get("uri")).removeprefix(drive))
+    links = {str(link.get("rel")): str(link.get("href")) for link in root.iterfind("channel/{*}link[@rel]")}
+    assert links["self"] == f"{drive}/feed.xml"
 
 
 async def test_new_episodes_alone_are_fetched_and_old_paths_stay(show: Path, studio: Studio) -> None:
@@ -433,3 +441,123 @@ async def test_the_same_guid_twice_is_one_item_with_a_history(tmp_path: Path, st
         if change.path == found[0].path and change.entry is not None
     ]
     assert titles == ["1", "2", "3"]
+
+
+LONG = "\N{GRINNING FACE}" * 4000  # an address may have so many characters; it has four times the bytes
+
+
+def feed_of(*items: str, channel: str = "", root: str = "") -> str:
+    podcast = 'xmlns:podcast="https://podcastindex.org/namespace/1.0"'
+    return f"<rss {podcast} {root}><channel><title>T</title>{channel}{''.join(items)}</channel></rss>"
+
+
+def images(count: int) -> str:
+    return "".join(f'<podcast:image href="ftp://a.example/{LONG}{number}"/>' for number in range(count))
+
+
+async def test_a_channel_of_long_addresses_does_not_lock_the_publisher_out(
+    tmp_path: Path, studio: Studio
+) -> None:
+    source = tmp_path / "feed.xml"
+    source.write_text(feed_of("<item><guid>1</guid></item>", channel=images(64)))
+    await studio.update(str(source))
+    assert len(await studio.drive.get(INFO_PATH) or b"") <= MAX_INFO_BYTES
+    assert 0 < len((await studio.archive.info()).channel_assets) < 64
+    assert LONG.encode() + b"63" in await studio.archive.channel()  # the XML has them all
+    source.write_text(
+        feed_of("<item><guid>1</guid></item>", "<item><guid>2</guid></item>", channel=images(64))
+    )
+    assert (await studio.update(str(source))).new == 1
+
+
+def test_the_largest_information_a_mirror_can_write_is_read_back() -> None:
+    root = "https://a.example/" + "\N{GRINNING FACE}" * 4078
+    kinds = "".join(
+        f'<podcast:transcript url="ftp://a.example/{LONG[:500]}{number}"/>' for number in range(70)
+    )
+    feed = parse_feed(feed_of(channel=kinds).encode(), url=root)
+    captured = [
+        Asset(
+            role=one.role,
+            url=one.url,
+            path=f"/media/ab/{'ab' * 32}.abcdefgh",
+            mime_type="\xe4" * 200,  # of a reply, which has Latin letters at most
+            byte_length=2**53 - 1,
+            sha256="ab" * 32,
+            captured_at=datetime(2025, 1, 1, 1, 1, 1, 999999, UTC),
+            note="dynamic",
+        )
+        for one in feed.channel.files
+    ]
+    assert len(captured) == 64
+    info = FeedInfo(
+        format=1,
+        title="\N{GRINNING FACE}" * 1000,
+        origin_url=root,
+        base_url=feed.base_url,
+        podcast_guid="\N{GRINNING FACE}" * 100,
+        created=datetime(2025, 1, 1, tzinfo=UTC),
+        updated=datetime(2025, 1, 1, tzinfo=UTC),
+        channel_assets=tuple(captured),
+    )
+    assert len(data := encode_info(info)) <= MAX_INFO_BYTES
+    assert decode_info(data) == info
+
+
+async def test_a_long_base_address_does_not_make_an_item_new_for_ever(tmp_path: Path, studio: Studio) -> None:
+    source = tmp_path / "feed.xml"
+    base = "https://a.example/" + "b" * 5000
+    item = f'<item xml:base="{base}/"><guid>1</guid><podcast:image href="../1.png"/></item>'
+    source.write_text(feed_of(item))
+    assert (await studio.update(str(source), policy=CapturePolicy(media=False))).new == 1
+    assert [one.guid for one in await studio.archive.items()] == ["1"]
+    again = await studio.update(str(source), policy=CapturePolicy(media=False))
+    assert (again.new, again.wrote) == (0, False)
+
+
+async def test_every_item_of_the_archive_counts(tmp_path: Path, studio: Studio) -> None:
+    source = tmp_path / "feed.xml"
+    article, episode = (
+        "<item><guid>1</guid></item>",
+        '<item><guid>2</guid><enclosure url="ftp://a/1"/></item>',
+    )
+    source.write_text(feed_of(article, episode))
+    assert (await studio.update(str(source))).episodes == 2
+    source.write_text(feed_of(episode))
+    report = await studio.update(str(source))
+    assert (report.removed, report.episodes, (await studio.archive.info()).items) == (1, 2, 2)
+
+
+async def test_one_item_of_long_addresses_does_not_stop_the_others(tmp_path: Path, studio: Studio) -> None:
+    source = tmp_path / "feed.xml"
+    source.write_text(feed_of(f"<item><guid>1</guid>{images(64)}</item>", "<item><guid>2</guid></item>"))
+    assert (await studio.update(str(source))).new == 2
+    items = await studio.archive.items()
+    assert {item.guid for item in items} == {"1", "2"}
+    assert 0 < max(len(item.assets) for item in items) < 64
+    assert any(isinstance(event, FilesLeftOut) for event in studio.events)
+    assert (await studio.update(str(source))).wrote is False
+
+
+async def test_an_item_that_is_too_large_is_reported_and_does_not_stop_the_others(
+    tmp_path: Path, studio: Studio
+) -> None:
+    source = tmp_path / "feed.xml"
+    small = "<item><guid>1</guid><title>small</title></item>"
+    source.write_text(feed_of(small, "<item><guid>2</guid><title>fine</title></item>"))
+    await studio.update(str(source))
+    large = f"<item><guid>2</guid><title>large</title><description>{'x' * 2_000_000}</description></item>"
+    source.write_text(feed_of(small, large, "<item><guid>3</guid></item>"))
+    report = await studio.update(str(source))
+    assert (report.new, report.removed) == (1, 0)
+    assert report.failures == [ItemFailed("large", "the item is larger than 2 MB")]
+    assert report.failures[0] in studio.events
+    assert {item.title for item in await studio.archive.items()} == {"small", "fine", ""}
+
+
+def test_an_item_that_no_reader_would_take_is_not_written() -> None:
+    feed = parse_feed(feed_of("<item><guid>1</guid></item>").encode())
+    bad = replace(feed.items[0], guid="2", base_url="x" * 5000)
+    changes = find_changes(replace(feed, items=(bad, *feed.items)), {}, {}, datetime(2025, 1, 1, tzinfo=UTC))
+    assert ([item.guid for item, _ in changes.newest], changes.new) == (["1"], 1)
+    assert [one.guid for one in changes.refused] == ["2"]
