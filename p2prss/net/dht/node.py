@@ -44,6 +44,13 @@ class Write(NamedTuple):
     value: bytes
 
 
+class Commit(NamedTuple):
+    """What came of a commit phase; who never answered is in neither list."""
+
+    stored: list[Answer]
+    errors: list[int]
+
+
 class RunningQuery:
     """A query on its way. ``closest`` are the nearest answers so far; ``finished`` says it is over."""
 
@@ -254,31 +261,30 @@ class DhtMachine:
         target: bytes,
         make: Callable[[Answer, bytes], Write],
         now: float,
-        on_done: Callable[[list[Reply], float], None],
+        on_done: Callable[[Commit, float], None],
     ) -> None:
         """Write to the nodes a query found, each with its own token.
 
-        Args: make: the request for an answering node and its token; on_done: called with the good replies
-        when all have answered or given up.
+        Args: make: the request for an answering node and its token; on_done: called with the outcome when
+        all have answered or given up.
         """
-        good: list[Reply] = []
+        commit = Commit([], [])
         missing = 1  # ourselves, until all are sent
 
         def done(now: float) -> None:
             nonlocal missing
             missing -= 1
             if missing == 0:
-                on_done(good, now)
+                on_done(commit, now)
 
-        def replied(response: Response, now: float) -> None:
-            if response.reply.error == ErrorCode.NONE:
-                good.append(response.reply)
-            done(now)
+        def send(answer: Answer, token: bytes) -> bool:
+            def replied(response: Response, now: float) -> None:
+                if response.reply.error == ErrorCode.NONE:
+                    commit.stored.append(answer)
+                else:
+                    commit.errors.append(response.reply.error)
+                done(now)
 
-        for answer in answers:
-            token = answer.reply.token
-            if token is None or answer.reply.id is None:
-                continue
             write = make(answer, token)
             pending = self.state.send_request(
                 answer.endpoint,
@@ -290,7 +296,12 @@ class DhtMachine:
                 on_reply=replied,
                 on_failure=done,
             )
-            missing += pending is not None
+            return pending is not None
+
+        for answer in answers:
+            token = answer.reply.token
+            if token is not None and answer.reply.id is not None:
+                missing += send(answer, token)
         done(now)
 
     # -- parts

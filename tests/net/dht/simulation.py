@@ -14,8 +14,8 @@ from random import Random
 from p2prss.crypto.hashes import blake2b
 from p2prss.crypto.keys import KeyPair
 from p2prss.net.dht.endpoint import Endpoint, node_id
-from p2prss.net.dht.messages import Command, Reply
-from p2prss.net.dht.node import DhtMachine, RunningQuery, Write
+from p2prss.net.dht.messages import Command
+from p2prss.net.dht.node import Commit, DhtMachine, RunningQuery, Write
 from p2prss.net.dht.query import Answer
 from p2prss.net.dht.records import LookupReply, PeerRecord, sign_announcement
 from p2prss.net.dht.routing import distance
@@ -115,8 +115,8 @@ class Simulation:
             return Write(Command.ANNOUNCE, signed.encode())
 
         def done(query: RunningQuery, now: float) -> None:
-            def committed(replies: list[Reply], _now: float) -> None:
-                stored.append(len(replies))
+            def committed(commit: Commit, _now: float) -> None:
+                stored.append(len(commit.stored))
 
             node.machine.commit(query.closest, topic, make, now, committed)
 
