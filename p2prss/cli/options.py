@@ -30,9 +30,7 @@ Bootstrap = Annotated[
 NoDht = Annotated[
     bool, typer.Option("--no-dht", help="Don't use the DHT (this version doesn't yet).", hidden=True)
 ]
-NoLan = Annotated[
-    bool, typer.Option("--no-lan", help="Don't look on the LAN (this version doesn't yet).", hidden=True)
-]
+NoLan = Annotated[bool, typer.Option("--no-lan", help="Don't look for peers on the local network.")]
 Http = Annotated[
     str | None,
     typer.Option("--http", metavar="HOST:PORT", help=f"Serve podcast apps here; default {DEFAULT_HTTP}."),

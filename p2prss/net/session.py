@@ -6,6 +6,7 @@ whatever came in while the last batch was on the disk makes the next, so one com
 when they stream in, and a single block waits for nobody.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from random import Random
@@ -59,6 +60,11 @@ class Session:
     def peers(self) -> int:
         """Links on which both sides have this log open."""
         return len(self._ports)
+
+    @property
+    def ports(self) -> Mapping[int, Port]:
+        """Where its peers are reached, by their numbers."""
+        return self._ports
 
     @property
     def failure(self) -> StorageError | None:

@@ -46,9 +46,7 @@ async def run_demo(say: Callable[[str], None]) -> AsyncIterator[DemoResult]:
         await trio.Path(show).mkdir()
         say(f"making a show of three melodies in {show}")
         feed_file = await trio.to_thread.run_sync(make_demo_show, show)
-        publisher = NodeSettings.of(
-            home=folder / "publisher", listen=["127.0.0.1:0"], no_http=True, lan=False
-        )
+        publisher = NodeSettings.of(home=folder / "publisher", listen=["127.0.0.1:0"], no_http=True)
         told = _Told()
         async with (
             open_node(publisher, told.take, with_http=False) as first,
@@ -60,7 +58,7 @@ async def run_demo(say: Callable[[str], None]) -> AsyncIterator[DemoResult]:
                 ready = await told.wait(Ready)
                 await told.wait(Published)
             say(f"published as {ready.link}")
-            listener = NodeSettings.of(home=folder / "listener", http="127.0.0.1:0", lan=False)
+            listener = NodeSettings.of(home=folder / "listener", http="127.0.0.1:0")
             heard = _Told()
             async with open_node(listener, heard.take) as second:
                 nursery.start_soon(second.follow, FollowOrder(ready.link, wanted=Wanted()))

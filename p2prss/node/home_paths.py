@@ -51,6 +51,11 @@ class HomePaths:
         return self.path / "incoming"
 
     @property
+    def control(self) -> Path:
+        """The socket of the node that runs here, if one does."""
+        return self.path / "control.sock"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that may write."""
         return self.path / "lock"

@@ -23,6 +23,8 @@ from p2prss.log.store import Store
 from p2prss.net import tcp
 from p2prss.net.address import Address
 from p2prss.net.exchange import Exchange
+from p2prss.net.lan.lan import Lan
+from p2prss.node.control import serve_control
 from p2prss.node.events import Event, Notice, Ready
 from p2prss.node.follower import Follower
 from p2prss.node.library import NodeLibrary
@@ -52,7 +54,10 @@ class Node:
         self.exchange = Exchange(store, nursery)
         self.opener = FeedOpener(store, self.exchange)
         self.library = NodeLibrary()
+        self.feeds: list[OpenFeed] = []
         self.listening: list[Address] = []
+        self.lan: Lan | None = None
+        self.started_at = trio.current_time()
         self.http_url: str | None = None
         self._nursery = nursery
         self._random = SystemRandom()
@@ -67,8 +72,17 @@ class Node:
             for listener in await tcp.open_listeners(address):
                 self.listening.append(tcp.bound_address(listener))
                 self._nursery.start_soon(tcp.serve_listener, listener, self._use_accepted, self._nursery)
+        if self.settings.lan:
+            self.lan = Lan(
+                self.exchange,
+                self._random,
+                listening=self.listening,
+                tell=lambda message: self.emit(Notice(message=message, level=1)),
+            )
+            self._nursery.start_soon(self.lan.run)
         for address in self.settings.peers:
             self.dial(address)
+        await self._nursery.start(serve_control, self)
         if with_http and self.settings.http is not None:
             await self._start_http(self.settings.http)
 
@@ -82,7 +96,8 @@ class Node:
     def why_nobody(self) -> str:
         """In a few words, why no peer is connected."""
         if not self._dialers:
-            return "no peer's address is known: add --peer HOST:PORT"
+            known = "nobody on this network has the feed" if self.lan else "no peer's address is known"
+            return f"{known}: add --peer HOST:PORT"
         failures = dict.fromkeys(dialer.failure for dialer in self._dialers.values() if dialer.failure)
         return ", ".join(failures) or "no peer has this feed"
 
@@ -114,7 +129,7 @@ class Node:
                 new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
             )
             self.saved.save(saved)
-        feed = await self.opener.open(saved, eager=False)
+        feed = await self._open(saved, eager=False)
         self.library.add(feed)
         self.library.ready = True
         told: list[Ready] = []
@@ -156,7 +171,7 @@ class Node:
         """
         link = FeedLink.parse(order.feed)
         saved = self._remember(link, Role.FOLLOW, order.wanted)
-        feed = await self.opener.open(saved, eager=True)
+        feed = await self._open(saved, eager=True)
         self.library.add(feed)
         self.library.ready = True
         self._dial_all(saved)
@@ -175,7 +190,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             for link in {link.key: link for link in links}.values():
                 saved = self._remember(link, Role.SEED, None)
-                feed = await self.opener.open(saved, eager=True)
+                feed = await self._open(saved, eager=True)
                 self._dial_all(saved)
                 self.emit(self.ready(feed, with_feed_url=False))
                 seeder, patience = Seeder(feed, self.emit), Patience(order.patience, self.why_nobody)
@@ -193,6 +208,14 @@ class Node:
         if not feed.drive.db.length and not feed.peers:
             self.emit(Notice(message=f"{self.why_nobody()}; still trying", key=feed.saved.key))
         self.emit(self.ready(feed, with_feed_url=True))
+
+    async def _open(self, saved: SavedFeed, *, eager: bool) -> OpenFeed:
+        """Open a feed, and let neighbours know. Raises: StorageError."""
+        feed = await self.opener.open(saved, eager=eager)
+        self.feeds.append(feed)
+        if self.lan is not None:
+            self.lan.add(feed.db.log.discovery_key)
+        return feed
 
     def _remember(self, link: FeedLink, role: Role, wanted: Wanted | None) -> SavedFeed:
         """Save what is asked for, on top of what is known of the feed already."""

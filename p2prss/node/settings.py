@@ -13,7 +13,9 @@ DEFAULT_HTTP: Final = Address("127.0.0.1", 7737)
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """``dht``, ``bootstrap`` and ``lan`` are for finding peers by key, which is still to come.
+    """``lan`` finds peers by key on the local network; ``dht`` and ``bootstrap`` are still to come.
+
+    The command line asks for ``lan``; who imports us says so, for it reaches beyond this machine.
 
     ``http`` None means that podcast apps are not served.
 
@@ -25,7 +27,7 @@ class NodeSettings:
     peers: tuple[Address, ...] = ()
     bootstrap: tuple[Address, ...] = ()  # of the DHT; empty means the public ones
     dht: bool = True
-    lan: bool = True
+    lan: bool = False
     http: Address | None = DEFAULT_HTTP
     http_may_move: bool = True
 
@@ -38,7 +40,7 @@ class NodeSettings:
         peers: Iterable[str] = (),
         bootstrap: Iterable[str] = (),
         dht: bool = True,
-        lan: bool = True,
+        lan: bool = False,
         http: str | None = None,
         no_http: bool = False,
     ) -> "NodeSettings":

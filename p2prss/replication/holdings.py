@@ -27,6 +27,10 @@ class Holdings:
         """Whether it has every block of ``[start, stop)``."""
         return stop <= self.contiguous or self._bits.all_set(max(start, self.contiguous), stop)
 
+    def count(self, length: int) -> int:
+        """How many of the first ``length`` blocks it has."""
+        return min(self.contiguous, length) + self._bits.count(self.contiguous, length)
+
     def first(self, start: int) -> int | None:
         """The first block from ``start`` on that it has."""
         return start if start < self.contiguous else self._bits.first_set(start)

@@ -57,6 +57,7 @@ class PeerStatistics:
     fork: int
     length: int  # blocks it announced
     contiguous_length: int  # blocks from the start of the log it says it has
+    held: int  # blocks it says it has, of those it announced
     in_flight: int  # requests
     latency: float  # seconds a request takes, smoothed; 0 when unknown
     blocks_received: int
@@ -224,6 +225,7 @@ class Peer:
             fork=self.fork,
             length=self.length,
             contiguous_length=min(self.holdings.contiguous, self.length),
+            held=self.holdings.count(self.length),
             in_flight=len(self.flights),
             latency=self.latency,
             blocks_received=self.blocks_received,

@@ -27,7 +27,8 @@ from p2prss.net.lan.neighbours import Neighbours
 if TYPE_CHECKING:
     from p2prss.net.lan.mdns import Gone, Heard, Mdns
 
-LOOK_SECONDS: Final = 5.0  # between looks at the interfaces, and between attempts when there is no network
+LOOK_SECONDS: Final = 5.0  # between looks at the interfaces
+NO_NETWORK_SECONDS: Final = 1.0  # likewise, while there is none
 BROWSE_SECONDS: Final = 120.0  # between questions who is there; zeroconf asks by itself what it hears
 CLOSE_SECONDS: Final = 2.0  # for goodbyes
 CONNECT_SECONDS: Final = 5.0  # for all addresses of a neighbour
@@ -95,7 +96,7 @@ class Lan:
                         await trio.sleep(LOOK_SECONDS)
                 else:
                     self._news = trio.Event()
-                    with trio.move_on_after(LOOK_SECONDS):
+                    with trio.move_on_after(NO_NETWORK_SECONDS if self._feeds else LOOK_SECONDS):
                         await self._news.wait()
 
     # ---- announcing and hearing
