@@ -11,9 +11,10 @@ one direction only (the reference does not know it), and telling who the peer is
 key, and may see a core only after its capability was checked (``wire.capability``).
 
 Memory per connection, at worst: one frame being assembled (``MAX_FRAME_BYTES``, 16 MiB, and only as much as
-the peer really sent) + one plaintext being handled (16 MiB) + what we queued and the peer does not read
-(``MAX_QUEUED_BYTES``, 32 MiB) + the mux (about 20 MiB, see there) = 84 MiB for a peer that tries hard, some
-kilobytes for one that rests. Whoever writes answers stops above its own, lower mark on ``queued_bytes``.
+the peer really sent) + what we queued and the peer does not read (``MAX_QUEUED_BYTES``, 32 MiB) + channels
+(16 MiB, if it knows of so many logs, see ``mux``) = 64 MiB for a peer that tries hard, some kilobytes for one
+that rests; and while what it sent is handled, which one connection at a time is, one plaintext (16 MiB) and
+the events of a batch (19 MiB). Whoever writes answers stops above its own, lower mark on ``queued_bytes``.
 
 Sources: @hyperswarm/secret-stream 6.9.2; spec/04-connection.
 """
@@ -171,9 +172,8 @@ class Connection:
 
     def events(self) -> list[Event]:
         """Events that calls of ours caused, such as an ``open`` that found the remote's waiting."""
-        events: list[Event] = [*self._ready, *self._mux_events]
+        events: list[Event] = [*self._ready, *self._mux.take_events()]
         self._ready.clear()
-        self._mux_events.clear()
         return events
 
     def close(self) -> None:

@@ -8,9 +8,9 @@ A frame is ``uint channel | uint type | payload``, where the channel number is t
 for control. A channel is open once each side has sent an open for the same (protocol, id). What the remote
 sends before we have opened too is kept, within limits, and handed out when we do.
 
-Memory per connection, at worst: ``MAX_CHANNELS`` x (protocol, id and handshake, about 1.3 KiB) for opens we
-have not answered, plus ``MAX_PENDING_BYTES`` for what came on them, plus ``MAX_BATCH_MESSAGES`` x 300 bytes
-(19 MiB) of events while one batch is handled.
+Memory per connection, at worst: ``MAX_CHANNELS`` x (protocol, id, handshake and our objects, about 2 KiB) =
+16 MiB for channels, of which those we have not answered count too, plus ``MAX_PENDING_BYTES`` for what came
+on these; and, only while one batch is handled, ``MAX_BATCH_MESSAGES`` x 300 bytes (19 MiB) of events.
 
 Source: protomux 3.12.1; spec/04-connection, "Channels".
 """
@@ -24,7 +24,8 @@ from p2prss.codec.compact import Buffer, Reader, Writer
 from p2prss.errors import LocalProtocolError, RemoteProtocolError
 from p2prss.units import KIB, MIB
 
-MAX_CHANNELS: Final = 512  # open and unanswered ones that the remote began; more are rejected
+MAX_CHANNELS: Final = 8192  # open and unanswered ones; what the remote opens beyond is rejected
+MAX_UNANSWERED: Final = 512  # opens of the remote that were handed out and not answered; likewise
 MAX_PENDING_BYTES: Final = 32 * KIB  # of messages on channels we have not opened yet, all together
 PENDING_MESSAGE_COST: Final = 512  # bytes counted for each such message on top of its size
 MAX_PROTOCOL_BYTES: Final = 128
@@ -175,7 +176,7 @@ class Mux:
     """
 
     def __init__(self, send_frame: Callable[[list[Buffer]], None], largest: int) -> None:
-        self.events: list[ChannelEvent] = []  # in order; whoever drives the mux takes them out
+        self.events: list[ChannelEvent] = []  # in order; whoever drives the mux takes them
         self._send_frame = send_frame
         self._largest = largest
         self._channels: dict[int, MuxChannel] = {}  # by local id, while not closed
@@ -186,6 +187,7 @@ class Mux:
         self._highest_remote = 0
         self._pending: dict[_ChannelName, _Pending] = {}
         self._pending_size = 0
+        self._untold = 0  # opens of the remote in ``events``: nobody can have answered them yet
         self._corks = 0
         self._batch: list[Buffer] = []
         self._batch_size = 0
@@ -253,6 +255,13 @@ class Mux:
         self._corks -= 1
         if self._corks == 0:
             self._flush()
+
+    def take_events(self) -> list[ChannelEvent]:
+        """What happened since the last call."""
+        events = self.events[:]
+        self.events.clear()
+        self._untold = 0
+        return events
 
     # ---- what the remote does
 
@@ -343,11 +352,12 @@ class Mux:
                 self._release(channel)
             else:
                 self._pair(channel, remote_open)
-        elif name in self._named or name in self._pending or len(self._remote) >= MAX_CHANNELS:
+        elif name in self._named or name in self._pending or not self._has_room():
             self._send_control(_REJECT, _uint(remote_id))
         else:
             self._remote[remote_id] = self._pending[name] = _Pending(remote_open)
             self.events.append(remote_open)
+            self._untold += 1
 
     def _receive_reject(self, local_id: int) -> None:
         channel = self._channels.get(local_id)
@@ -373,6 +383,10 @@ class Mux:
         # else both sides closed at once
 
     # ---- bookkeeping
+
+    def _has_room(self) -> bool:
+        """Whether one more open of the remote may wait for an answer."""
+        return len(self._remote) < MAX_CHANNELS and len(self._pending) - self._untold < MAX_UNANSWERED
 
     def _pair(self, channel: MuxChannel, remote_open: RemoteOpen) -> None:
         channel.step(Step.REMOTE_OPEN)

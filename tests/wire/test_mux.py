@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from p2prss.wire.mux import (
     MAX_BATCH_MESSAGES,
     MAX_CHANNELS,
     MAX_PENDING_BYTES,
+    MAX_UNANSWERED,
     PENDING_MESSAGE_COST,
     TRANSITIONS,
     ChannelState,
@@ -50,9 +52,7 @@ class End:
         return frames
 
     def events(self) -> list[Any]:
-        events = self.mux.events[:]
-        self.mux.events.clear()
-        return events
+        return self.mux.take_events()
 
     def receive(self, *frames: str | bytes) -> list[Any]:
         for frame in frames:
@@ -332,14 +332,31 @@ def test_what_waited_is_given_back_to_the_limit() -> None:
 
 def test_a_flood_of_opens_is_rejected_beyond_the_limit() -> None:
     end = End()
-    events = end.receive(*(open_frame(n + 1, channel_id=n.to_bytes(2, "big")) for n in range(MAX_CHANNELS)))
-    assert len(events) == MAX_CHANNELS
+    events = [
+        event
+        for n in range(MAX_UNANSWERED)
+        for event in end.receive(open_frame(n + 1, channel_id=n.to_bytes(2, "big")))
+    ]
+    assert len(events) == MAX_UNANSWERED
     assert not end.frames
     for _ in range(2000):  # a rejected number is free again
-        assert end.receive(open_frame(MAX_CHANNELS + 1, channel_id=b"one more")) == []
+        assert end.receive(open_frame(MAX_UNANSWERED + 1, channel_id=b"one more")) == []
     assert set(end.take()) == {bytes.fromhex("0002fd0102")}
     end.mux.open(ALPHA, b"ours")  # what we begin ourselves is our own business
-    assert end.receive(open_frame(MAX_CHANNELS + 1, channel_id=b"ours")) != []
+    assert end.receive(open_frame(MAX_UNANSWERED + 1, channel_id=b"ours")) != []
+
+
+@pytest.mark.parametrize("size", [1, 2000, 2 * MAX_CHANNELS])
+def test_as_many_channels_open_as_are_answered(size: int) -> None:
+    """A seeder of a thousand feeds offers two thousand logs, all at once or one by one."""
+    end, count = End(), 0
+    frames = (open_frame(n + 1, channel_id=n.to_bytes(2, "big")) for n in range(MAX_CHANNELS + 100))
+    while batch := list(islice(frames, size)):
+        for event in end.receive(*batch):
+            if isinstance(event, RemoteOpen):
+                count += 1
+                assert end.mux.open(event.protocol, event.id).state is ChannelState.OPEN
+    assert count == MAX_CHANNELS
 
 
 def test_a_batch_of_too_many_messages_is_refused() -> None:
