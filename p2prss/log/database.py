@@ -4,6 +4,7 @@ WAL mode lets threads read while one writes. ``synchronous=FULL`` makes a commit
 Every failure leaves as ``StorageError`` or, when there is no room, as ``DiskFullError``.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._immutable = _is_immutable(path)
         self._write_lock = threading.Lock()
         self._pool_lock = threading.Lock()
         self._idle_readers: list[sqlite3.Connection] = []
@@ -119,12 +121,17 @@ class Database:
 
     def _connect(self, cache_bytes: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+            f"{self._path.absolute().as_uri()}{'?immutable=1' if self._immutable else ''}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=BUSY_SECONDS,
         )
-        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # counts only when the file is new
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES}")
+        if not self._immutable:
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # counts only when the file is new
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES}")
         connection.execute(f"PRAGMA cache_size=-{cache_bytes // KIB}")
         return connection
 
@@ -151,6 +158,18 @@ class Database:
             self._writer.backup(copy)
         finally:
             copy.close()
+
+
+def _is_immutable(path: Path) -> bool:
+    """Whether nobody can write there, nor has anything in the WAL: then SQLite needs to be told, or fails."""
+    log = path.with_name(f"{path.name}-wal")
+    with suppress(OSError):
+        return (
+            path.is_file()
+            and not os.access(path.parent, os.W_OK)
+            and not (log.exists() and log.stat().st_size)
+        )
+    return False
 
 
 @contextmanager

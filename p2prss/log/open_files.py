@@ -3,6 +3,7 @@
 A file is never closed while a thread reads or writes it, and a thousand logs need no thousand descriptors.
 """
 
+import errno
 import os
 import threading
 from collections import OrderedDict
@@ -38,6 +39,7 @@ class OpenFiles:
     def use(self, path: Path) -> Iterator[int]:
         """The descriptor of a file, open for reading and writing while the block runs.
 
+        Where nothing may be written it can only be read.
         Raises: StorageError when the file cannot be opened; it is not created.
         """
         with self._lock:
@@ -46,7 +48,7 @@ class OpenFiles:
             file = self._files.get(path)
             if file is None:
                 with disk_errors(str(path)):
-                    file = self._files[path] = _OpenFile(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+                    file = self._files[path] = _OpenFile(_open(path))
             self._files.move_to_end(path)
             file.users += 1
         try:
@@ -82,3 +84,12 @@ class OpenFiles:
             if file.users == 0:
                 os.close(file.fd)
                 del self._files[path]
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
