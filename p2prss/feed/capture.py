@@ -62,6 +62,7 @@ class Capture:
         self._now = now
         self._tell = tell
         self._report = report
+        self._full: DiskFullError | None = None  # why nothing more is fetched
 
     async def run(self) -> None:
         """Fetch what is missing and wanted, newest first."""
@@ -91,6 +92,8 @@ class Capture:
             async with send:
                 for number, job in queue:
                     await send.send((job, await self._fetch_job(job, number)))
+                    if self._full is not None:
+                        return
 
         try:
             async with trio.open_nursery() as nursery, receive:
@@ -101,6 +104,8 @@ class Capture:
                     await self._store_job(job, found)
         except ExceptionGroup as group:
             raise _only_error(group) from None
+        if self._full is not None:
+            raise self._full
 
     def _files_of(self, job: ArchivedItem | None) -> tuple[Asset, ...]:
         info = self._writer.info
@@ -111,7 +116,10 @@ class Capture:
         return job.title if job is not None else info.title if info is not None else ""
 
     async def _fetch_job(self, job: ArchivedItem | None, number: int) -> dict[str, Fetched]:
-        """Get an item's files, by address; those that fail are told and left out."""
+        """Get an item's files, by address; those that fail are told and left out.
+
+        When the disk is too full for one, it is the last: those that came before it are kept.
+        """
         found: dict[str, Fetched] = {}
         for place, asset in enumerate(missing(self._files_of(job))):
             if asset.url in self._writer.by_url:
@@ -119,6 +127,10 @@ class Capture:
             path = self._folder / f"{number}-{place}"
             try:
                 found[asset.url] = await self._fetch_asset(asset, path)
+            except DiskFullError as error:
+                path.unlink(missing_ok=True)
+                self._full = error
+                break
             except (FetchError, TryAgainError) as error:
                 path.unlink(missing_ok=True)
                 failure = MediaFailed(self._title_of(job), str(error))
