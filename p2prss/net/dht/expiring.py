@@ -1,18 +1,18 @@
 """A map for what strangers want kept: entries expire, count and bytes are capped, and no host crowds out all.
 
-When it is full, an entry of the host that holds most of the oldest ones gives way: a flood from one host
-evicts itself.
+When it is full, the oldest entry of the host that stored most gives way: a flood evicts itself, and what a
+few others stored stays.
 """
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from itertools import islice
-from typing import Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-_JUDGED = 16  # oldest entries among which the one to evict is chosen
+_FEW: Final = 8  # entries that do not make a host a flooder
+_TRUST: Final = 256  # evictions until hosts are counted again
 
 
 class _Entry(NamedTuple, Generic[V]):
@@ -35,6 +35,8 @@ class ExpiringMap(Generic[K, V]):
         self._max_entries, self._max_per_host, self._max_bytes = max_entries, max_per_host, max_bytes
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
         self._per_host: dict[str, OrderedDict[K, None]] = {}
+        self._heaviest: str | None = None  # host to evict from, of the last count
+        self._recount_in = 0  # evictions
         self.bytes = 0
         self.evicted: list[K] = []  # since the owner last looked: expired or pushed out
 
@@ -84,8 +86,15 @@ class ExpiringMap(Generic[K, V]):
         return self._max_bytes is not None and self.bytes + size > self._max_bytes
 
     def _victim(self) -> K:
-        oldest = islice(self._entries.items(), _JUDGED)
-        return max(oldest, key=lambda item: len(self._per_host[item[1].host]))[0]
+        """The oldest entry of the heaviest host; hosts are counted once for many evictions."""
+        mine = self._per_host.get(self._heaviest) if self._heaviest is not None else None
+        if self._recount_in <= 0 or (self._heaviest is not None and not mine):
+            self._heaviest, mine = max(self._per_host.items(), key=lambda item: len(item[1]))
+            self._recount_in = min(_TRUST, len(mine) // 4)
+            if len(mine) < _FEW:  # nobody floods: the oldest of all goes
+                self._heaviest, self._recount_in = None, _TRUST
+        self._recount_in -= 1
+        return next(iter(mine if self._heaviest is not None and mine else self._entries))
 
     def _evict(self, key: K) -> None:
         self.pop(key)

@@ -3,7 +3,8 @@
 A machine without sockets and clock. The caller asks ``next_visits`` whom to ask now and tells what came of
 each visit; ``closest`` are the 20 nearest that answered, with the tokens to write to them.
 
-What others name is a rumour: candidates per reply, visits per query, and results per public host are capped.
+What others name is a rumour: candidates per reply, visits per query, and visits and results per public host
+are capped.
 
 Source: dht-rpc 6.27.0 lib/query.js; spec/07-net.
 """
@@ -21,6 +22,8 @@ from p2prss.net.dht.routing import Crowding, K
 CONCURRENCY: Final = 10  # requests in flight
 BACKGROUND_CONCURRENCY: Final = 3  # the same when nobody waits
 MAX_VISITS: Final = 200  # nodes one query may ask; honest networks need 30
+MAX_VISITS_PER_HOST: Final = 10  # of them on one public host: its ports are as many as it likes
+MAX_VISITS_PER_NETWORK: Final = 20  # the same for a /24
 MAX_CANDIDATES: Final = 20  # closer nodes taken from one reply
 _TOO_FEW: Final = K // 4  # successes below which the nodes a query was started with were no good
 
@@ -63,6 +66,7 @@ class Query:
         self._candidates: list[tuple[int, Endpoint, int]] = []  # heap: distance, whom, hops
         self._referrers: dict[Endpoint, list[Endpoint]] = {}  # of everybody seen
         self._flying: dict[Endpoint, int] = {}  # hops
+        self._asked = Crowding(per_host=MAX_VISITS_PER_HOST, per_network=MAX_VISITS_PER_NETWORK)
         self._slow: set[Endpoint] = set()
         self._dead: set[Endpoint] = set()
         for endpoint in start:
@@ -83,6 +87,9 @@ class Query:
                 if not self._improves(away):
                     self._candidates.clear()  # all others are farther still
                     break
+                if not self._asked.has_room(endpoint.host):
+                    continue
+                self._asked.add(endpoint.host)
                 self._flying[endpoint] = hops
                 self.visits += 1
                 visits.append(endpoint)

@@ -42,11 +42,21 @@ def distance(id_or_target: bytes, target: bytes) -> int:
 
 
 class Crowding:
-    """Counts contacts per public host and /24, to keep one party from being all of them."""
+    """Counts public hosts and /24 networks, to keep one party from being all there is.
 
-    __slots__ = ("_hosts", "_networks")
+    Args: per_host, per_network: how many of each there may be.
+    """
 
-    def __init__(self, hosts: Iterable[str] = ()) -> None:
+    __slots__ = ("_hosts", "_networks", "_per_host", "_per_network")
+
+    def __init__(
+        self,
+        hosts: Iterable[str] = (),
+        *,
+        per_host: int = MAX_PER_HOST,
+        per_network: int = MAX_PER_NETWORK,
+    ) -> None:
+        self._per_host, self._per_network = per_host, per_network
         self._hosts: dict[str, int] = {}
         self._networks: dict[str, int] = {}
         for host in hosts:
@@ -56,7 +66,9 @@ class Crowding:
         if is_private(host):
             return True
         network = host.rpartition(".")[0]
-        return self._hosts.get(host, 0) < MAX_PER_HOST and self._networks.get(network, 0) < MAX_PER_NETWORK
+        return (
+            self._hosts.get(host, 0) < self._per_host and self._networks.get(network, 0) < self._per_network
+        )
 
     def add(self, host: str) -> None:
         if not is_private(host):
