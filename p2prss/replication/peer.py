@@ -85,6 +85,7 @@ class Peer:
         self.can_upgrade = False
         self.uploading = False
         self.has_manifest = False
+        self.claimed = 0  # blocks reached by the ranges it has announced since
         self._answered_wants: dict[tuple[int, int, bool], int] = {}  # by stretch: changes there were then
         # Requests
         self.flights: dict[int, Flight] = {}  # by id, the oldest first

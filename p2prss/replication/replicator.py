@@ -96,6 +96,7 @@ class Replicator:
         self._announcer = Announcer(core, self._peers, self._events)
         self._knew_manifest = core.manifest is not None
         self._sync_all = False
+        self._remind: dict[int, Peer] = {}  # peers that have got blocks since the last drain
         self._stalled = False
         self._set_head()
 
@@ -267,6 +268,8 @@ class Replicator:
         if self._sync_all:
             self._sync_all = False
             self._announcer.sync_all(self._head)
+        if self._remind:
+            self._remind_peers()
         self._scheduler.run(self._now)
         self._note_stall()
         events = self._events[:]
@@ -302,6 +305,7 @@ class Replicator:
             peer.synced = True
             self._events.append(Synced(peer.number))
         peer.fork, peer.length, peer.acked = sync.fork, sync.length, sync.remote_length
+        peer.claimed = 0
         peer.can_upgrade, peer.uploading = sync.can_upgrade, sync.uploading
         peer.has_manifest = sync.has_manifest
         peer.dry = False
@@ -322,6 +326,7 @@ class Replicator:
                     self._scheduler.give_up(flight)
         else:
             peer.holdings.add(start, stop, self._bitfield_bound)
+            peer.claimed = max(peer.claimed, stop)
             self._has_more(peer, start)
 
     def _on_bitfield(self, peer: Peer, message: BitfieldMessage) -> None:
@@ -330,11 +335,7 @@ class Replicator:
             self._has_more(peer, message.start)
 
     def _has_more(self, peer: Peer, start: int) -> None:
-        if self._scheduler.waits_for_proof(peer):
-            # With the new block's nodes it may be able to prove its length to us; but the reference looks
-            # only when it hears from us.
-            peer.told = None
-            self._sync_all = True
+        self._remind[peer.number] = peer
         if self._wants:
             self._wants.rewind(start, peer.number)
             self._scheduler.has_more(peer, self._now)
@@ -438,6 +439,18 @@ class Replicator:
                 self._events.append(Completed(want))
             start, stop = index, index + 1
         self._announcer.sync_waiting(self._head)
+
+    def _remind_peers(self) -> None:
+        """Say again where we stand, to who may be able to prove its length to us now, or a longer one.
+
+        The reference looks whether it can only when it hears from us, or gets blocks from us, and keeps a
+        longer log that it cannot prove to itself.
+        """
+        for number, peer in self._remind.items():
+            behind = peer.synced and peer.claimed > peer.length
+            if number in self._peers and (behind or self._scheduler.waits_for_proof(peer)):
+                self._announcer.sync(peer, self._head, again=True)
+        self._remind.clear()
 
     def _note_stall(self) -> None:
         stalled = not self._downloads.busy and self._wants.any_missing(self._core.bitfield, self._head.length)

@@ -65,6 +65,17 @@ def test_a_peer_that_could_not_prove_its_length_is_reminded_when_it_gets_blocks(
     assert replies(replicator, Range(0, 4)) == [], request
 
 
+def test_a_peer_that_kept_a_longer_log_to_itself_is_reminded() -> None:
+    """After a new fork the reference does not tell its length to whom it can't prove it."""
+    replicator = replicator_of(copy_of(written(2), [0]))
+    ours = Sync(0, 2, 0, can_upgrade=True, uploading=True, downloading=True, has_manifest=True)
+    empty = Sync(0, 0, 0, can_upgrade=True, uploading=True, downloading=True, has_manifest=False)
+    longer = Sync(0, 7, 2, can_upgrade=True, uploading=True, downloading=True, has_manifest=True)
+    assert replies(replicator, empty) == [ours]
+    assert replies(replicator, Range(6, 1)) == [ours]
+    assert ours not in replies(replicator, Range(0, 7), longer)  # nothing to remind it of
+
+
 def test_nobody_is_reminded_without_need() -> None:
     replicator = replicator_of(Store.in_memory().create("log"))
     unable = Sync(0, 4, 0, can_upgrade=False, uploading=True, downloading=True, has_manifest=True)
