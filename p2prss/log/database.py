@@ -51,10 +51,14 @@ MIGRATIONS: Final[dict[int, str]] = {}
 
 
 class Database:
-    """One SQLite file. Raises: SchemaError when it was written by a newer version."""
+    """One SQLite file; with ``read_only`` nothing is ever written to it.
 
-    def __init__(self, path: Path) -> None:
+    Raises: SchemaError when it was written by a newer version, or is to be read only and needs a migration.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self._read_only = read_only
         self._immutable = _is_immutable(path)
         self._write_lock = threading.Lock()
         self._pool_lock = threading.Lock()
@@ -133,6 +137,8 @@ class Database:
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES}")
         connection.execute(f"PRAGMA cache_size=-{cache_bytes // KIB}")
+        if self._read_only:
+            connection.execute("PRAGMA query_only=ON")
         return connection
 
     def _prepare(self) -> None:
@@ -140,6 +146,10 @@ class Database:
         if version > SCHEMA_VERSION:
             raise SchemaError(
                 f"{self._path} has schema {version}, this version of p2prss knows {SCHEMA_VERSION} at most"
+            )
+        if self._read_only and version < SCHEMA_VERSION:
+            raise SchemaError(
+                f"{self._path} has schema {version}: start a node there once to bring it up to date"
             )
         if version == 0:
             self._run(SCHEMA, SCHEMA_VERSION)

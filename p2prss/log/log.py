@@ -55,8 +55,10 @@ class Log:
         *,
         manifest: Manifest | None = None,
         key_pair: KeyPair | None = None,
+        read_only: bool = False,
     ) -> None:
         self.key: Final = key
+        self.read_only: Final = read_only  # another process may own it: whatever would write fails
         self.discovery_key: Final = discovery_key(key)
         self.key_pair = key_pair
         self.bitfield: Final = Bitfield()
@@ -408,7 +410,8 @@ class Log:
             authority = Authority(self.key, manifest)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        self._storage.write(Change(manifest=manifest.encode()))
+        if not self.read_only:
+            self._storage.write(Change(manifest=manifest.encode()))
         self._authority = authority
 
     def _stored_authority(self) -> Authority:

@@ -16,9 +16,9 @@ from p2prss.log.storage import CoreEntry, SignerName, StorageStatistics
 class SqliteBackend:
     """The database and the data files of one home. Raises: SchemaError, StorageError."""
 
-    def __init__(self, home: Path, *, disk: Disk | None = None) -> None:
+    def __init__(self, home: Path, *, disk: Disk | None = None, read_only: bool = False) -> None:
         self._directory = home / "cores"
-        self.database = Database(home / "store.sqlite")
+        self.database = Database(home / "store.sqlite", read_only=read_only)
         self._shared = SharedFiles(self.database, PageCache(), OpenFiles(), disk or Disk())
 
     def entries(self) -> list[CoreEntry]:

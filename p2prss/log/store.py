@@ -20,9 +20,9 @@ from p2prss.log.disk import Disk
 from p2prss.log.home import Home
 from p2prss.log.log import Log
 from p2prss.log.manifest import Manifest, core_key
-from p2prss.log.memory_storage import MemoryBackend
+from p2prss.log.memory_storage import MemoryBackend, MemoryStorage
 from p2prss.log.sqlite_backend import SqliteBackend
-from p2prss.log.storage import CoreEntry, SignerName, StorageStatistics, StoreBackend
+from p2prss.log.storage import CoreEntry, CoreStorage, SignerName, StorageStatistics, StoreBackend
 
 
 class Store:
@@ -59,11 +59,11 @@ class Store:
 
     @classmethod
     def open_read_only(cls, home: Path) -> Self:
-        """Look into a home that another process may own; nothing may be written through this store.
+        """Look into a home that another process may own; nothing is ever written through this store.
 
-        Own logs are opened without their keys. Raises: SchemaError, StorageError.
+        Own logs are opened without their keys, unknown ones are empty. Raises: SchemaError, StorageError.
         """
-        store = cls(SqliteBackend(home), bytes(KEY_SIZE))
+        store = cls(SqliteBackend(home, read_only=True), bytes(KEY_SIZE))
         store.read_only = True
         return store
 
@@ -131,11 +131,14 @@ class Store:
         known = self._entries.get(entry.discovery_key)
         if known is not None and entry.signer is None:
             entry = known
-        storage = self._backend.add(entry)
-        self._entries[entry.discovery_key] = entry
+        storage: CoreStorage = MemoryStorage()
+        if known is not None or not self.read_only:
+            storage = self._backend.add(entry)
+            self._entries[entry.discovery_key] = entry
         log = self._logs.get(entry.key)
         if log is None:
-            log = Log(entry.key, storage, manifest=manifest, key_pair=key_pair or self._own_key_pair(entry))
+            pair = key_pair or self._own_key_pair(entry)
+            log = Log(entry.key, storage, manifest=manifest, key_pair=pair, read_only=self.read_only)
             self._logs[entry.key] = log
         return log
 

@@ -210,6 +210,8 @@ class PeerCore:
             try:
                 return await trio.to_thread.run_sync(self.log.get_range, start, stop)
             except CorruptLogError:
+                if self.log.read_only:
+                    raise
                 for index in range(start, stop):
                     await trio.to_thread.run_sync(self.log.drop_corrupt, index)
                 self.session.log_changed()

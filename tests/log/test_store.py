@@ -113,6 +113,26 @@ def test_a_key_pair_can_come_later_but_must_fit(tmp_path: Path) -> None:
         assert store.open_log(log.key).writable
 
 
+def test_a_store_that_only_looks_writes_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with Store.open(home) as store:
+        log = store.create("a show")
+        log.append([b"one", b"two"])
+        unknown = Manifest.single(KeyPair.from_seed(b"u" * 32).public_key)
+        with Store.open_read_only(home) as looking:  # while the other one owns the home
+            same = looking.open_log(log.key)
+            assert (same.length, same.get(1), same.writable) == (2, b"two", False)
+            assert looking.open_log(core_key(unknown), manifest=unknown).length == 0
+            with pytest.raises(StorageError, match="readonly"):
+                same.clear(0, 1)
+            with pytest.raises(StorageError, match="readonly"):
+                looking.put_record("feed", "key", b"value")
+        assert store.keys() == [log.key]
+    with Store.open(home) as store:
+        assert store.keys() == [log.key]
+        assert store.open_log(log.key).get(0) == b"one"
+
+
 def test_a_removed_log_is_gone(tmp_path: Path) -> None:
     with Store.open(tmp_path / "home") as store:
         log = store.create("a show")
