@@ -12,6 +12,7 @@ import trio
 
 from p2prss.codec.compact import Buffer, Writer
 from p2prss.crypto.keys import CoreKey, KeyPair
+from p2prss.errors import RemoteProtocolError
 from p2prss.log.log import Log
 from p2prss.log.proof import InvalidRequestError, NotHeldError
 from p2prss.wire.capability import capability
@@ -80,8 +81,13 @@ class LyingPeer:
         return data
 
     async def receive(self) -> None:
-        """Read once and keep the events."""
-        self._events += self.connection.receive(await self.read(), trio.current_time())
+        """Read once and keep the events. Raises: LinkEnded, also when our own connection is at its wits' end:
+        it does not know of frames that were sent past it."""
+        data = await self.read()
+        try:
+            self._events += self.connection.receive(data, trio.current_time())
+        except RemoteProtocolError:
+            raise LinkEnded from None
 
     # The connection
 
