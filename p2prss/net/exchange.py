@@ -3,7 +3,12 @@
 A log that somebody here wants (``Session.eager``) is offered on every link. One that is merely stored
 is opened when a peer asks for its discovery key: that reveals to strangers no more than they know.
 Nothing of a log is sent before the peer has shown, by the capability in its open message, that it
-knows the log's key. Source: spec/04-connection, "Channels"; spec/05-replication, "Handshake".
+knows the log's key. Until then it is a stranger: of those there may be few, and the one that has been here
+for longest gives way to the next, so that whoever knows a key finds room.
+
+Memory: a link may hold some 80 MiB (``wire.connection``), all links together ``MAX_HELD_BYTES``, which is
+what 128 slow readers of 4 MiB each have waiting; where that is not enough, those who hold most are dropped.
+Source: spec/04-connection, "Channels"; spec/05-replication, "Handshake"; spec/07-net, "Room".
 """
 
 from itertools import count
@@ -19,6 +24,7 @@ from p2prss.log.log import Log
 from p2prss.log.store import Store
 from p2prss.net.link import Link
 from p2prss.net.session import Port, Session
+from p2prss.units import MIB
 from p2prss.wire.capability import capability, verify_capability
 from p2prss.wire.connection import Connection, Event, Ready
 from p2prss.wire.messages import ReplicationHandshake, decode_message
@@ -28,6 +34,8 @@ PROTOCOL: Final = "hypercore/alpha"
 PATIENCE: Final = 10.0  # seconds without a wanted block before we say that nobody has it
 TICK: Final = 0.1  # seconds between looks at the sessions' timers
 IDLE_SECONDS: Final = 60.0  # a peer that came to us may stay without opening a log we have: slots are few
+MAX_STRANGERS: Final = 64  # peers that came to us and have not shown yet that they know a log's key
+MAX_HELD_BYTES: Final = 512 * MIB  # of unfinished frames and of what waits to be sent, on all links together
 
 
 class Exchange:
@@ -109,6 +117,8 @@ class Exchange:
             stream_header=random_bytes(24),
             now=trio.current_time(),
         )
+        if not initiator:
+            self._make_room()
         link = Link(stream, connection, label)
         state = _LinkState(initiator, expected, trio.current_time())
         self._links[link] = state
@@ -161,12 +171,13 @@ class Exchange:
 
     def _offer(self, link: Link, state: "_LinkState", session: Session) -> None:
         """Open our side of a log's channel, unless it is open already."""
-        if session in (opened.session for opened in state.channels.values()):
+        if session in state.sessions:
             return
         proof = capability(state.handshake_hash, initiator=state.initiator, core_key=session.log.key)
         handshake = ReplicationHandshake(proof).encode()
         channel = link.connection.open(PROTOCOL, session.log.discovery_key, handshake)
         state.channels[channel] = _Opened(session)
+        state.sessions.add(session)
         session.offers += 1
 
     def _remote_open(self, link: Link, state: "_LinkState", remote: RemoteOpen) -> None:
@@ -195,6 +206,7 @@ class Exchange:
         ):
             raise RemoteProtocolError(f"{link.label} does not know the key", reason="bad-capability")
         opened.peer = next(self._peer_numbers)
+        state.known = True
         state.open += 1
         opened.session.offers -= 1
         opened.session.add_port(opened.peer, Port(link, channel), now)
@@ -203,6 +215,7 @@ class Exchange:
         opened = state.channels.pop(channel, None)
         if opened is None:
             return
+        state.sessions.discard(opened.session)
         if opened.peer:
             state.open -= 1
             state.idle_since = trio.current_time()
@@ -221,6 +234,25 @@ class Exchange:
             for link, state in self._links.items():
                 if not (state.initiator or state.open) and now - state.idle_since >= IDLE_SECONDS:
                     link.close(RemoteProtocolError(f"{link.label} uses no log of ours", reason="idle"))
+            self._bound_memory()
+
+    def _make_room(self) -> None:
+        """One more comes to us: the stranger that has had its chance for longest may have to go."""
+        strangers = [
+            link for link, state in self._links.items() if not (state.initiator or state.known or link.ending)
+        ]
+        if len(strangers) >= MAX_STRANGERS:
+            first = strangers[0]
+            first.close(RemoteProtocolError(f"{first.label} had to make room", reason="crowded"))
+
+    def _bound_memory(self) -> None:
+        """Drop those who hold most, until what is left is not too much."""
+        held = {link: link.held_bytes for link in self._links}
+        total = sum(held.values())
+        while total > MAX_HELD_BYTES:
+            worst = max(held, key=held.__getitem__)
+            worst.close(RemoteProtocolError(f"{worst.label} takes too much memory", reason="memory"))
+            total -= held.pop(worst)
 
 
 class _Opened:
@@ -236,12 +268,23 @@ class _Opened:
 class _LinkState:
     """What the exchange knows of a link."""
 
-    __slots__ = ("channels", "expected", "handshake_hash", "idle_since", "initiator", "open")
+    __slots__ = (
+        "channels",
+        "expected",
+        "handshake_hash",
+        "idle_since",
+        "initiator",
+        "known",
+        "open",
+        "sessions",
+    )
 
     def __init__(self, initiator: bool, expected: PublicKey | None, now: float) -> None:
         self.initiator = initiator
         self.expected = expected  # whom we dialled, where that is known
         self.idle_since = now  # while ``open`` is 0
         self.open = 0  # channels on which the peer was let in
+        self.known = False  # it was let in once
         self.handshake_hash = b""
         self.channels: dict[MuxChannel, _Opened] = {}
+        self.sessions: set[Session] = set()  # those of the channels

@@ -3,7 +3,7 @@
 The ``Connection`` machine decides everything about the bytes, the handler everything about their
 meaning. One task reads, one writes; the reader never waits for the writer, so that two peers that
 fetch from each other can't block one another. What a peer can make us hold is bounded by the
-machine (spec/04-connection, "Memory") and, on the way out, by ``MAX_QUEUED``.
+machine (spec/04-connection, "Memory"), what all of them can by the exchange.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,12 +14,11 @@ import trio
 
 from p2prss.codec.compact import Buffer
 from p2prss.errors import NetworkError, P2prssError, RemoteProtocolError
-from p2prss.units import KIB, MIB
-from p2prss.wire.connection import Connection, Event
+from p2prss.units import KIB
+from p2prss.wire.connection import MAX_QUEUED_BYTES, Connection, Event
 
 READ_SIZE: Final = 512 * KIB  # bytes asked of the stream at once
 WRITE_SIZE: Final = 256 * KIB  # bytes of small frames joined into one write
-MAX_QUEUED: Final = 64 * MIB  # bytes waiting to be sent before a peer that does not read is dropped
 
 Handler = Callable[[list[Event]], None]
 
@@ -51,12 +50,22 @@ class Link:
         """Bytes that wait to be written."""
         return self.connection.queued_bytes + self._writing
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that the peer makes us use now."""
+        return self.connection.held_bytes + self._writing
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was closed by us; its tasks may still have to notice."""
+        return self._scope.cancel_called
+
     def flush(self, sender: Sender | None = None, peer: int = 0) -> None:
         """Have everything written that was sent since the last call.
 
         ``sender.written(peer, queued_bytes)`` is called as the bytes go out, until all have.
         """
-        if self.queued_bytes > MAX_QUEUED:
+        if self.queued_bytes > MAX_QUEUED_BYTES:
             self.close(RemoteProtocolError(f"{self.label} does not read", reason="does-not-read"))
         if sender is not None:
             self._senders[peer] = sender

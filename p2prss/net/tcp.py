@@ -21,9 +21,7 @@ CONNECT_TIMEOUT: Final = 10.0  # seconds
 FIRST_RETRY: Final = 0.5  # seconds, doubled after each failure
 LONGEST_RETRY: Final = 60.0  # seconds
 STEADY_AFTER: Final = 10.0  # seconds a link must have lasted for the next retry to be quick again
-MAX_LINKS: Final = (
-    256  # accepted connections at once; with wire's 16 MiB frame limit at most 4 GiB if all attack
-)
+MAX_LINKS: Final = 256  # accepted connections of a listener at once; the exchange bounds their memory
 LISTEN_BACKLOG: Final = 128
 ACCEPT_PAUSE: Final = 0.1  # seconds to wait when the process is out of file descriptors
 

@@ -11,8 +11,8 @@ one direction only (the reference does not know it), and telling who the peer is
 key, and may see a core only after its capability was checked (``wire.capability``).
 
 Memory per connection, at worst: one frame being assembled (``MAX_FRAME_BYTES``, 16 MiB, and only as much as
-the peer really sent) + what we queued and the peer does not read (``MAX_QUEUED_BYTES``, 32 MiB) + channels
-(16 MiB, if it knows of so many logs, see ``mux``) = 64 MiB for a peer that tries hard, some kilobytes for one
+the peer really sent) + what we queued and the peer does not read (``MAX_QUEUED_BYTES``, 64 MiB) + channels
+(16 MiB, if it knows of so many logs, see ``mux``) = 96 MiB for a peer that tries hard, some kilobytes for one
 that rests; and while what it sent is handled, which one connection at a time is, one plaintext (16 MiB) and
 the events of a batch (19 MiB). Whoever writes answers stops above its own, lower mark on ``queued_bytes``.
 
@@ -45,7 +45,7 @@ from p2prss.wire.secret_stream import (
 HANDSHAKE_SECONDS: Final = 10.0  # from the start until the peer's header is there
 KEEP_ALIVE_SECONDS: Final = 5.0  # of our own silence, then an empty frame is sent
 SILENCE_SECONDS: Final = 30.0  # of the peer's, then it counts as gone; it sends keep-alives too
-MAX_QUEUED_BYTES: Final = 32 * MIB  # waiting to be written; a peer that lets so much pile up is dropped
+MAX_QUEUED_BYTES: Final = 64 * MIB  # not written yet; a peer that lets so much pile up is dropped
 
 
 class Ready(NamedTuple):
@@ -123,6 +123,11 @@ class Connection:
     def closed(self) -> bool:
         """Nothing more is taken or given."""
         return self.state is State.CLOSED
+
+    @property
+    def held_bytes(self) -> int:
+        """What the peer makes us keep now: an unfinished frame, and what waits to be written."""
+        return self._reader.held_bytes + self.queued_bytes
 
     @property
     def deadline(self) -> float:

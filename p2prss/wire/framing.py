@@ -28,6 +28,11 @@ class FrameReader:
         self._chunk = memoryview(b"")
         self._position = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the unfinished frame."""
+        return len(self._held)
+
     def feed(self, chunk: Buffer) -> None:
         """Take the next bytes of the stream; the chunk before must be used up."""
         self._chunk = memoryview(chunk)
