@@ -93,7 +93,7 @@ async function run (request) {
       socket.bind(0, '127.0.0.1')
       sockets.push(socket)
       await stream.changeRemote(socket, request.remote, request.port, '127.0.0.1')
-      return {}
+      return { port: socket.address().port }
     }
     case 'write': stream.write(Buffer.from(request.hex, 'hex')); return {}
     case 'message': stream.trySend(Buffer.from(request.hex, 'hex')); return {}
