@@ -38,6 +38,7 @@ class PythonPeer:
         self.exchange = Exchange(store, nursery, random=Random(1), patience=patience)
         self.links_made = 0  # connections that came up or were tried, in both directions
         self._nursery = nursery
+        self._listening: list[trio.CancelScope] = []
 
     @classmethod
     @asynccontextmanager
@@ -84,8 +85,18 @@ class PythonPeer:
     async def listen(self) -> int:
         """Replicate with everybody who connects; returns the port, on 127.0.0.1."""
         (listener,) = await open_listeners(Address(HOST, 0))
-        self._nursery.start_soon(serve_listener, listener, self._accept, self._nursery)
+        self._nursery.start_soon(self._serve, listener)
         return bound_address(listener).port
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those there are go on."""
+        for scope in self._listening:
+            scope.cancel()
+
+    async def connect(self, port: int) -> None:
+        """Replicate over one new connection; a lost one is not made again."""
+        stream = await trio.open_tcp_stream(HOST, port)
+        self._nursery.start_soon(self._accept, stream, True, f"{HOST}:{port}")
 
     def dial(self, port: int) -> None:
         """Replicate with whoever listens there, again and again."""
@@ -96,6 +107,11 @@ class PythonPeer:
         """Break every connection, without a word to the peers."""
         for link in self.exchange.links:
             link.close()
+
+    async def _serve(self, listener: trio.SocketListener) -> None:
+        with trio.CancelScope() as scope:
+            self._listening.append(scope)
+            await serve_listener(listener, self._accept, self._nursery)
 
     async def _accept(self, stream: trio.SocketStream, initiator: bool, label: str) -> None:
         with contextlib.suppress(NetworkError, RemoteProtocolError):  # a broken rule is in exchange.drops

@@ -81,6 +81,45 @@ async def test_two_thousand_small_blocks_go_both_ways(
         await assert_alike(copy, theirs)
 
 
+def random_blocks(count: int, size: int) -> list[bytes]:
+    """No two are equal, and making them takes no time."""
+    pool = Random(1).randbytes(size + count)
+    return [pool[index : index + size] for index in range(count)]
+
+
+async def test_sixty_four_mebibytes_come_to_us(js_peer: StartJsPeer, python_peer: StartPythonPeer) -> None:
+    count, size = 1024, 64 * KIB
+    with trio.fail_after(2 * _PATIENCE):
+        theirs, ours = await js_peer(), await python_peer()
+        other = (await theirs.open_core(name="theirs")).key
+        await theirs.bench_append(other, count, size, 128)
+        ours.dial(await theirs.listen())
+        copy = ours.core(other)
+        started = trio.current_time()
+        copy.follow_tip()
+        await copy.wait_whole()
+        took = trio.current_time() - started
+        print(f"{count * size / took / 1e6:.0f} MB/s")  # shown by pytest -s
+        await assert_alike(copy, theirs)
+        assert (await trio.to_thread.run_sync(copy.log.verify)).clean
+
+
+async def test_sixty_four_mebibytes_go_to_them(js_peer: StartJsPeer, python_peer: StartPythonPeer) -> None:
+    count, size = 1024, 64 * KIB
+    blocks = random_blocks(count, size)
+    with trio.fail_after(2 * _PATIENCE):
+        theirs, ours = await js_peer(), await python_peer()
+        own = ours.own_core()
+        for start in range(0, count, 128):
+            await own.append(blocks[start : start + 128])
+        key = own.key.hex()
+        await theirs.open_core(key=key)
+        result = await theirs.bench_download(key, await ours.listen(), count)
+        print(f"{count * size / result.seconds / 1e6:.0f} MB/s")
+        assert await theirs.held(key) == [(0, count)]
+        await assert_alike(own, theirs)
+
+
 async def test_a_block_of_fifteen_mebibytes_goes_both_ways(
     js_peer: StartJsPeer, python_peer: StartPythonPeer, meet: Meet
 ) -> None:

@@ -269,6 +269,34 @@ async def test_they_fetch_from_one_of_ours_that_has_only_parts(
         assert held_ranges(copy) == _HELD
 
 
+async def test_one_of_theirs_helps_us_on_as_soon_as_it_can(
+    js_peer: StartJsPeer, python_peer: StartPythonPeer
+) -> None:
+    """It knows a longer log but not the nodes that prove it to us, until it has fetched the blocks."""
+    with trio.fail_after(_PATIENCE):
+        theirs, ours, writer = await js_peer(), await python_peer(), await python_peer("writer")
+        own = writer.own_core()
+        await own.append([b"0"])
+        copy = ours.core(own.key)
+        port = await writer.listen()
+        ours.dial(port)
+        assert await copy.get(0) == b"0"
+        writer.cut()
+        writer.stop_listening()
+        await until(lambda: not ours.exchange.links)
+
+        await own.append([b"1", b"2", b"3"])
+        key = own.key.hex()
+        await theirs.open_core(key=key)
+        await theirs.connect(await writer.listen())
+        await theirs.wait_length(key, 4)
+        await theirs.connect(await ours.listen())
+        await until(lambda: copy.session.peers == 1)
+        await theirs.download(key)
+        await copy.wait_length(4)
+        assert await copy.get(3) == b"3"
+
+
 async def test_what_is_cleared_is_asked_of_nobody(
     js_peer: StartJsPeer, python_peer: StartPythonPeer, meet: Meet
 ) -> None:
