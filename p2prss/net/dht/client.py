@@ -315,7 +315,7 @@ async def open_dht(
         client,
         bootstraps=bootstraps,
         ephemeral=ephemeral,
-        public_endpoint=None if public_host is None else Endpoint(public_host, server.endpoint.port),
+        public_endpoint=None if public_host is None else Endpoint(public_host, server.address[1]),
         allow_private=allow_private,
     )
     async with trio.open_nursery() as nursery:

@@ -98,6 +98,11 @@ class RunningQuery:
         self.finished = True
         self._on_answer = self._on_done = None
 
+    def add(self, endpoints: Iterable[Endpoint], now: float) -> None:
+        """Ask these too, if they are near enough."""
+        self._query.add(endpoints)
+        self.advance(now)
+
     def advance(self, now: float) -> None:
         """Send what there is to send now."""
         if self.finished:
@@ -166,7 +171,7 @@ class DhtMachine:
         self.answered = 0  # requests taken
         self._responder = Responder(self.state, self.upkeep.check_down)
         self._on_bootstrapped: list[Callable[[], None]] = []
-        self._bootstrapping = False
+        self._bootstrapping: RunningQuery | None = None
         self._tick_at = now + TICK_SECONDS
         self._refresh_at = inf
 
@@ -174,6 +179,8 @@ class DhtMachine:
 
     def receive(self, data: Buffer, source: Endpoint, socket: int, now: float) -> None:
         """Take a datagram that came in at one of our sockets; nothing it holds can raise."""
+        if ":" in source.host:
+            return  # the network is IPv4 only
         try:
             message = decode_datagram(data, source)
         except DecodeError:
@@ -206,16 +213,22 @@ class DhtMachine:
         if now >= self._tick_at:
             self._tick(now)
 
+    def wake(self, now: float) -> None:
+        """The machine slept, and may be somewhere else now; late ticks tell so, if the clock ran on."""
+        self.upkeep.wake()
+        self.reachability.wake(now)
+        self._refresh_at = min(self._refresh_at, now + TICK_SECONDS)
+
     # -- what a node can be asked to do
 
     def bootstrap(self, now: float, on_done: Callable[[], None] | None = None) -> None:
         """Fill the table from the bootstrap nodes; without any, or an answer, it is tried again later."""
         if on_done is not None:
             self._on_bootstrapped.append(on_done)
-        if self._bootstrapping:
+        if self._bootstrapping is not None and not self._bootstrapping.finished:
+            self._bootstrapping.add(self.state.bootstraps, now)  # there may be new ones
             return
-        self._bootstrapping = True
-        self.start_query(
+        self._bootstrapping = self.start_query(
             self.state.table.own_id,
             Internal.FIND_NODE,
             now,
@@ -344,7 +357,6 @@ class DhtMachine:
         return known if len(known) >= K else [*known, *self.state.bootstraps]
 
     def _bootstrap_done(self, query: RunningQuery, now: float) -> None:
-        self._bootstrapping = False
         if query.successes == 0 and self.state.bootstraps:
             self._refresh_at = now + TICK_SECONDS
             return
@@ -369,9 +381,7 @@ class DhtMachine:
         late = now - self._tick_at
         self._tick_at = now + TICK_SECONDS
         if late > SLEEP_SECONDS - TICK_SECONDS:
-            self.upkeep.wake()
-            self.reachability.wake(now)
-            self._refresh_at = min(self._refresh_at, now + TICK_SECONDS)
+            self.wake(now)
         self.upkeep.tick(now)
         if self.bootstrapped:
             self.reachability.tick(now)

@@ -25,6 +25,7 @@ MAX_VISITS: Final = 200  # nodes one query may ask; honest networks need 30
 MAX_VISITS_PER_HOST: Final = 10  # of them on one public host: its ports are as many as it likes
 MAX_VISITS_PER_NETWORK: Final = 20  # the same for a /24
 MAX_CANDIDATES: Final = 20  # closer nodes taken from one reply
+_OVERDUE: Final = 2  # repeats after which a small network's query ends without an answer
 _TOO_FEW: Final = K // 4  # successes below which the nodes a query was started with were no good
 
 
@@ -67,9 +68,13 @@ class Query:
         self._referrers: dict[Endpoint, list[Endpoint]] = {}  # of everybody seen
         self._flying: dict[Endpoint, int] = {}  # hops
         self._asked = Crowding(per_host=MAX_VISITS_PER_HOST, per_network=MAX_VISITS_PER_NETWORK)
-        self._slow: set[Endpoint] = set()
+        self._slow: dict[Endpoint, int] = {}  # times that each of those in flight was repeated
         self._dead: set[Endpoint] = set()
-        for endpoint in start:
+        self.add(start)
+
+    def add(self, endpoints: Iterable[Endpoint]) -> None:
+        """More to ask, if they are near enough."""
+        for endpoint in endpoints:
             self._consider(endpoint, None, 0)
 
     def next_visits(self) -> list[Endpoint]:
@@ -99,8 +104,7 @@ class Query:
                 self.finished = True
                 return visits
             fallback, self._fallback = self._fallback, None
-            for endpoint in fallback():
-                self._consider(endpoint, None, 0)
+            self.add(fallback())
 
     def replied(self, endpoint: Endpoint, reply: Reply) -> list[tuple[Endpoint, Endpoint]]:
         """A visited node answered; returns down hints to send, see ``failed``."""
@@ -131,9 +135,9 @@ class Query:
         return [(referrer, endpoint) for referrer in self._referrers[endpoint]]
 
     def slow(self, endpoint: Endpoint) -> None:
-        """A visited node lets us wait: somebody else may be asked meanwhile."""
+        """A visited node lets us wait, it was asked again: somebody else may be asked meanwhile."""
         if endpoint in self._flying:
-            self._slow.add(endpoint)
+            self._slow[endpoint] = self._slow.get(endpoint, 0) + 1
 
     @property
     def in_flight(self) -> list[Endpoint]:
@@ -143,10 +147,14 @@ class Query:
     def _more_to_come(self) -> bool:
         if self._candidates and self.visits < MAX_VISITS:
             return True  # as soon as a visit lands
-        return bool(self._flying) and (len(self._slow) < len(self._flying) or len(self.closest) < K)
+        if len(self._slow) < len(self._flying):
+            return True
+        if not self._flying or len(self.closest) >= K:
+            return False
+        return self.successes == 0 or any(times < _OVERDUE for times in self._slow.values())
 
     def _landed(self, endpoint: Endpoint) -> int | None:
-        self._slow.discard(endpoint)
+        self._slow.pop(endpoint, None)
         return self._flying.pop(endpoint, None) if not self.finished else None
 
     def _improves(self, away: int) -> bool:

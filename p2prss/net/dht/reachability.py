@@ -10,7 +10,7 @@ Source: dht-rpc 6.27.0 index.js ``_updateNetworkState``, ``_checkIfFirewalled``;
 from collections.abc import Callable
 from typing import Final
 
-from p2prss.net.dht.endpoint import Endpoint, node_id
+from p2prss.net.dht.endpoint import node_id
 from p2prss.net.dht.messages import Internal
 from p2prss.net.dht.nat import AddressSampler
 from p2prss.net.dht.requests import Response
@@ -47,17 +47,20 @@ class Reachability:
 
     def bootstrapped(self, now: float) -> None:
         """The table is filled for the first time: see how we are reached."""
-        self._check(now)
+        self._check(now, final=False)
 
     def tick(self, now: float) -> None:
         """Every 5 seconds."""
+        state = self._state
+        if not state.firewalled and state.public_endpoint is None and state.sampler.host is not None:
+            self._moved_away(now)
         if now < self._next_check_at or not self._wants_more():
             return
         self._next_check_at = now + (
-            RETRY_SECONDS if self._state.config.ephemeral is False else MORE_STABLE_SECONDS
+            RETRY_SECONDS if state.config.ephemeral is False else MORE_STABLE_SECONDS
         )
-        if self._checked_host is None or self._checked_host != self._state.sampler.host:
-            self._check(now)
+        if self._checked_host is None or self._checked_host != state.sampler.host:
+            self._check(now, final=state.config.ephemeral is not False)
 
     def wake(self, now: float) -> None:
         """The machine slept, perhaps somewhere else now."""
@@ -71,7 +74,18 @@ class Reachability:
         state = self._state
         return state.firewalled or (state.ephemeral and state.config.ephemeral is not True)
 
-    def _check(self, now: float) -> None:
+    def _moved_away(self, now: float) -> None:
+        """Most nodes see us at another address than the one that was proven: start over."""
+        state = self._state
+        state.firewalled = True
+        state.ephemeral = True
+        state.sampler = AddressSampler()
+        self._on_resample()
+        self._checked_host = None
+        self._next_check_at = now + RETRY_SECONDS
+
+    def _check(self, now: float, *, final: bool) -> None:
+        """Ask for proof; when ``final``, a failure is not tried again from the same host."""
         state = self._state
         if self._checking or not self._wants_more():
             return
@@ -98,7 +112,7 @@ class Reachability:
             missing -= 1
             if missing == 0:
                 self._checking = False
-                self._judge(sampler, pongs >= needed, now)
+                self._judge(sampler, pongs >= needed, final, now)
 
         self._checking = True
         value = state.config.server_port.to_bytes(2, "little")
@@ -119,10 +133,10 @@ class Reachability:
         if missing <= 0:
             self._checking = False
 
-    def _judge(self, sampler: AddressSampler, enough: bool, now: float) -> None:
+    def _judge(self, sampler: AddressSampler, enough: bool, final: bool, now: float) -> None:
         state = self._state
         if not enough or sampler.host != state.sampler.host or sampler.port != state.config.server_port:
-            self._checked_host = state.sampler.host
+            self._checked_host = state.sampler.host if final else None
             return
         state.firewalled = False
         state.sampler = sampler
@@ -140,11 +154,7 @@ class Reachability:
         if here is None:
             return
         state.ephemeral = False
-        self.move(here, now)
-
-    def move(self, here: Endpoint, now: float) -> None:
-        """Take the id of an address; the table is rebuilt around it."""
         own_id = node_id(here)
-        if own_id != self._state.table.own_id:
-            self._state.table = self._state.table.moved(own_id)
+        if own_id != state.table.own_id:
+            state.table = state.table.moved(own_id)
             self._on_moved(now)

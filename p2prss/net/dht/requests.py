@@ -256,10 +256,9 @@ class RequestTable:
 
     def _time_out(self, pending: PendingRequest, now: float) -> None:
         if pending.sends_left > 0:
-            first = pending.sent == 1
             self.repeated += 1
             self._send(pending, now)
-            if first and pending.on_slow is not None:
+            if pending.on_slow is not None:
                 pending.on_slow(now)
             return
         self.timed_out += 1

@@ -4,10 +4,10 @@ All of it that waits is here; every decision is the machine's.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import SystemRandom
 from time import time
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import trio
 
@@ -23,8 +23,23 @@ from p2prss.net.dht.relay import PeerHandler, PeerMessage
 from p2prss.net.dht.requests import QUERY_SENDS, SENDS, Response
 from p2prss.net.dht.state import CLIENT, SERVER, DhtConfig
 from p2prss.net.dht.udp import DatagramSocket
+from p2prss.net.dht.upkeep import SLEEP_SECONDS
 
 BOOTSTRAP_PATIENCE: Final = 3.0  # seconds until the names of bootstrap nodes are looked up
+RESOLVE_PAUSE: Final = 15.0  # seconds until names nobody knew are looked up again
+
+
+class NetworkView(NamedTuple):
+    """How the network sees a node. Port 0: unknown, or another one for each remote."""
+
+    firewalled: bool
+    persistent: bool
+    host: str | None
+    port: int
+
+
+OnOther = Callable[[bytes, Endpoint, int], None]
+"""Gets (datagram, sender, socket) of what is not for the DHT, such as punch probes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +68,10 @@ class DhtStatistics:
 
 
 class DhtShell:
-    """A node. ``run`` keeps it alive; every other method needs that it runs.
+    """A node on its sockets. ``run`` keeps it alive; every other method needs that it runs.
+
+    It takes the datagrams of its sockets (sets their ``on_datagram``); those that are not for the DHT go to
+    ``on_other``.
 
     Args: server: the socket strangers are told about, perhaps shared with UDX streams; client: a second one,
     without which the node can never prove that it is reachable; bootstraps: texts as in ``bootstrap``.
@@ -72,20 +90,20 @@ class DhtShell:
         self._bootstraps = [Bootstrap.parse(text) for text in bootstraps]
         config = DhtConfig(
             bootstraps=tuple(one.known for one in self._bootstraps if one.known is not None),
-            server_port=server.endpoint.port,
+            server_port=server.address[1],
             ephemeral=ephemeral,
             public_endpoint=public_endpoint,
             allow_private=allow_private,
             single_socket=client is None,
         )
-        if not config.bootstraps and self._bootstraps:  # names only, perhaps of a private network
-            config = replace(config, allow_private=bool(allow_private))
         self.machine = DhtMachine(config, random=SystemRandom(), now=trio.current_time(), unix_time=time())
+        self.on_other: OnOther | None = None
         self._sockets: dict[int, DatagramSocket] = {}
         self._next_socket = CLIENT + 1
         self._timer = trio.CancelScope()
         self._bootstrapped = trio.Event()
-        self._view = self._network_view()
+        self._view = self.network_view
+        self._clock_offset = time() - trio.current_time()
         self._changed = trio.Event()
         self._attach(SERVER, server)
         if client is not None:
@@ -96,8 +114,8 @@ class DhtShell:
     async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
         """Take part until cancelled; the sockets are the owner's to read and close."""
         task_status.started(self)
-        self.machine.bootstrap(trio.current_time(), self._bootstrapped.set)
-        self._flush()
+        if self.machine.state.bootstraps or not self._bootstraps:
+            self._bootstrap()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._resolve_names)
             while True:
@@ -105,18 +123,29 @@ class DhtShell:
                     await trio.sleep_forever()
                 if not self._timer.cancelled_caught:
                     return
-                self.machine.handle_timer(trio.current_time())
+                now = trio.current_time()
+                if self._has_slept(now):
+                    self.machine.wake(now)
+                self.machine.handle_timer(now)
                 self._flush()
 
     async def wait_bootstrapped(self) -> None:
         """Until the first nodes answered."""
         await self._bootstrapped.wait()
 
-    async def wait_network_change(self) -> None:
-        """Until our address, reachability or persistence is another: announcements have to be made anew."""
-        await self._changed.wait()
+    async def wait_network_change(self, seen: NetworkView) -> NetworkView:
+        """Until ``network_view`` is another than the one seen: announcements have to be made anew."""
+        while self.network_view == seen:
+            await self._changed.wait()
+        return self.network_view
 
     # -- state
+
+    @property
+    def network_view(self) -> NetworkView:
+        """How the network sees us."""
+        state = self.machine.state
+        return NetworkView(state.firewalled, not state.ephemeral, state.sampler.host, state.sampler.port)
 
     @property
     def firewalled(self) -> bool:
@@ -253,10 +282,12 @@ class DhtShell:
     def _attach(self, number: int, socket: DatagramSocket) -> None:
         self._sockets[number] = socket
 
-        def take(data: bytes, source: Endpoint) -> None:
-            if is_dht_datagram(data):
-                self.machine.receive(data, source, number, trio.current_time())
+        def take(datagram: bytes, address: tuple[str, int], _socket: object) -> None:
+            if is_dht_datagram(datagram):
+                self.machine.receive(datagram, Endpoint(*address), number, trio.current_time())
                 self._flush()
+            elif self.on_other is not None:
+                self.on_other(datagram, Endpoint(*address), number)
 
         socket.on_datagram = take
 
@@ -267,32 +298,43 @@ class DhtShell:
             if socket is not None:
                 socket.send_datagram(data, to)
         self._timer.deadline = self.machine.deadline
-        view = self._network_view()
+        view = self.network_view
         if view != self._view:
             self._view = view
             self._changed.set()
             self._changed = trio.Event()
 
-    def _network_view(self) -> tuple[object, ...]:
-        state = self.machine.state
-        return (state.firewalled, state.ephemeral, state.sampler.host, state.sampler.port)
+    def _bootstrap(self) -> None:
+        self.machine.bootstrap(trio.current_time(), self._bootstrapped.set)
+        self._flush()
+
+    def _has_slept(self, now: float) -> bool:
+        """Whether the wall clock went on while ours stood still; one that was merely set does no harm."""
+        offset = time() - now
+        jump, self._clock_offset = offset - self._clock_offset, offset
+        return jump > SLEEP_SECONDS
 
     async def _resolve_names(self) -> None:
         """Look up names: at once those without a known address, later all if nobody answers."""
         nameless = [one for one in self._bootstraps if one.known is None]
-        state = self.machine.state
+        named = [one for one in self._bootstraps if one.known is not None and one.known.host != one.name]
         if nameless:
-            state.bootstraps = (*state.bootstraps, *await resolve_all(nameless))
-            self.machine.bootstrap(trio.current_time())
-            self._flush()
-        suggested = [one for one in self._bootstraps if one.known is not None and one.known.host != one.name]
-        if not suggested:
-            return
-        with trio.move_on_after(BOOTSTRAP_PATIENCE):
-            await self._bootstrapped.wait()
-        if not self._bootstrapped.is_set():
-            found = await resolve_all(suggested)
-            state.bootstraps = tuple(dict.fromkeys([*state.bootstraps, *found]))
+            await self._resolve(nameless)
+        if named:
+            with trio.move_on_after(BOOTSTRAP_PATIENCE):
+                await self._bootstrapped.wait()
+            if not self._bootstrapped.is_set():
+                await self._resolve(named)
+
+    async def _resolve(self, bootstraps: Sequence[Bootstrap]) -> None:
+        """Look up until a name is known, then ask that node."""
+        while True:
+            found = await resolve_all(bootstraps)
+            if found:
+                self.machine.state.add_bootstraps(found)
+                self._bootstrap()
+                return
+            await trio.sleep(RESOLVE_PAUSE)
 
     async def query(
         self,

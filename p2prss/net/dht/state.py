@@ -7,6 +7,7 @@ had: the answer to a question always finds its way back.
 Source: dht-rpc 6.27.0 index.js, lib/io.js; spec/07-net.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -58,13 +59,6 @@ class DhtConfig:
     allow_private: bool | None = None
     single_socket: bool = False  # SERVER only
 
-    @property
-    def is_private_network(self) -> bool:
-        if self.allow_private is not None:
-            return self.allow_private
-        known = [*self.bootstraps, *([self.public_endpoint] if self.public_endpoint else [])]
-        return any(is_private(endpoint.host) for endpoint in known) or not known
-
 
 class NodeState:
     """One node's memory and its outbox.
@@ -76,7 +70,7 @@ class NodeState:
     def __init__(self, config: DhtConfig, *, random: Random, now: float, unix_time: float) -> None:
         self.config = config
         self.random = random
-        self.bootstraps = config.bootstraps
+        self.bootstraps: tuple[Endpoint, ...] = ()
         self.outbox: list[Outgoing] = []
         self.requests = RequestTable(self.outbox, random)
         self.tokens = TokenSource(random.randbytes(32), now)
@@ -85,7 +79,8 @@ class NodeState:
         self.sampler = AddressSampler()
         self.ephemeral = config.public_endpoint is None
         self.firewalled = config.public_endpoint is None
-        self._allow_private = config.is_private_network
+        self._allow_private = False
+        self.add_bootstraps(config.bootstraps)
         self._unix_offset = unix_time - now
         known = config.public_endpoint
         self.table = RoutingTable(node_id(known) if known is not None else random.randbytes(32))
@@ -109,6 +104,13 @@ class NodeState:
         if self.firewalled or host is None or port != self.config.server_port:
             return None
         return Endpoint(host, port)
+
+    def add_bootstraps(self, endpoints: Iterable[Endpoint]) -> None:
+        """Nodes to ask when the table knows too few; what they are tells what kind of network this is."""
+        self.bootstraps = tuple(dict.fromkeys([*self.bootstraps, *endpoints]))
+        wish, own = self.config.allow_private, self.config.public_endpoint
+        known = [*self.bootstraps, *([own] if own is not None else [])]
+        self._allow_private = any(is_private(one.host) for one in known) if wish is None else wish
 
     def unix_milliseconds(self, now: float) -> int:
         return int((now + self._unix_offset) * 1000)

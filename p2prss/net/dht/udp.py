@@ -3,32 +3,31 @@
 import errno
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
 from p2prss.errors import NetworkError
-from p2prss.net.dht.endpoint import Endpoint
 
 DEFAULT_PORTS: Final = (49737, 49738, 49739, 49740, 49741)  # tried in turn by a server socket
 BATCH: Final = 64  # datagrams taken per turn of the event loop
 RECEIVE_SIZE: Final = 2048  # bytes; one more than a datagram may have
-DEFAULT_TTL: Final = 64
 
-OnDatagram = Callable[[bytes, Endpoint], None]
+OnDatagram = Callable[[bytes, tuple[str, int], Any], None]
+"""Gets (datagram, (host, port) of the sender, the socket)."""
 
 
 class DatagramSocket(Protocol):
-    """What a node needs of a socket. The owner calls ``on_datagram`` for what is meant for the DHT."""
+    """What a node needs of a socket; a ``UdxSocket`` is one, and gives it what is no stream's."""
 
     on_datagram: OnDatagram | None
 
     @property
-    def endpoint(self) -> Endpoint:
-        """Where it is bound."""
+    def address(self) -> tuple[str, int]:
+        """Host and port it is bound to."""
         ...
 
-    def send_datagram(self, data: bytes, to: Endpoint) -> None:
+    def send_datagram(self, datagram: bytes, address: tuple[str, int]) -> None:
         """Send at once or not at all: whatever goes wrong is a lost datagram."""
         ...
 
@@ -40,7 +39,7 @@ class UdpSocket:
         self.on_datagram: OnDatagram | None = None
         self.lost = 0  # datagrams that could not be sent
         self._socket = raw
-        self._endpoint = Endpoint(*raw.getsockname()[:2])
+        self._address: tuple[str, int] = raw.getsockname()[:2]
 
     @classmethod
     def bind(cls, host: str = "0.0.0.0", port: int = 0) -> "UdpSocket":
@@ -70,12 +69,12 @@ class UdpSocket:
         return cls.bind(host)
 
     @property
-    def endpoint(self) -> Endpoint:
-        return self._endpoint
+    def address(self) -> tuple[str, int]:
+        return self._address
 
-    def send_datagram(self, data: bytes, to: Endpoint) -> None:
+    def send_datagram(self, datagram: bytes, address: tuple[str, int]) -> None:
         try:
-            self._socket.sendto(data, to)
+            self._socket.sendto(datagram, address)
         except OSError:
             self.lost += 1
 
@@ -99,4 +98,4 @@ class UdpSocket:
             except OSError:
                 continue  # an ICMP error about something sent earlier
             if self.on_datagram is not None:
-                self.on_datagram(data, Endpoint(*source))
+                self.on_datagram(data, source, self)

@@ -46,7 +46,7 @@ async def our_network(size: int) -> AsyncIterator[tuple[int, list[DhtNode]]]:
     """Persistent nodes of ours only; the first is the bootstrap."""
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(open_dht(host=HOST, port=0, bootstraps=[], public_host=HOST))
-        port = first.socket(0).endpoint.port
+        port = first.socket(0).address[1]
         others = [await stack.enter_async_context(our_node(port, public_host=HOST)) for _ in range(size - 1)]
         yield port, [first, *others]
 
@@ -164,5 +164,5 @@ async def test_the_reference_becomes_persistent_through_our_nodes() -> None:
             assert bytes.fromhex(state["id"]) == node_id(here)
             await js.call("ping", node=node, port=port)  # the first of ours hears of it at the latest now
             assert here in (await nodes[1].lookup(peer_target(key(9).public_key))).closest
-            pong = await js.call("ping", node=node, port=nodes[2].socket(0).endpoint.port)
+            pong = await js.call("ping", node=node, port=nodes[2].socket(0).address[1])
             assert pong["from"]["id"] == nodes[2].machine.state.table.own_id.hex()

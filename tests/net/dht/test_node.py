@@ -404,6 +404,30 @@ def test_a_node_that_may_choose_waits_twenty_minutes() -> None:
     assert machine.state.ephemeral
 
 
+def test_a_node_that_moved_claims_nothing_until_it_is_proven_again() -> None:
+    machine = ephemeral(*NODES[:3], wish=False)
+    bootstrap_by_hand(machine, NODES, SEEN_AS, nat_open=True)
+    assert machine.state.id == node_id(SEEN_AS)
+    for _ in range(16):
+        machine.state.sampler.add(Endpoint("30.9.9.9", 1024))
+    machine.handle_timer(5.0)
+    assert machine.state.firewalled
+    assert machine.state.id is None
+    assert machine.state.public_endpoint is None
+
+
+def test_after_a_sleep_everything_is_asked_again() -> None:
+    machine = ephemeral(*NODES[:3], wish=None)
+    bootstrap_by_hand(machine, NODES, SEEN_AS, nat_open=True)
+    machine.data_to_send()
+    machine.handle_timer(3600.0)
+    for second in range(1, 15):
+        machine.handle_timer(3600.0 + second)
+    asked = {to for _, to, _ in machine.data_to_send()}
+    assert asked >= set(NODES[:3])
+    assert machine.state.ephemeral
+
+
 def test_with_one_socket_nothing_is_claimed() -> None:
     config = DhtConfig(tuple(NODES[:3]), server_port=HERE.port, ephemeral=False, single_socket=True)
     machine = DhtMachine(config, random=Random(1), now=0.0, unix_time=1.7e9)
