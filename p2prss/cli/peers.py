@@ -20,8 +20,8 @@ def register(app: typer.Typer) -> None:
 def peers(ctx: typer.Context, feed: OptionalFeed = None) -> None:
     """List the peers of the node that runs on this home, a line for each and feed.
 
-    Sizes are what went to and fro for that feed since the peer came. Ends with exit code 1 when no
-    node runs.
+    Sizes are what went to and fro for that feed since the peer came; HAS is how much of the files it says
+    it has, as far as we had to ask. Ends with exit code 1 when no node runs.
 
     Example: `p2prss peers my-show`
     """
@@ -58,4 +58,5 @@ def peers(ctx: typer.Context, feed: OptionalFeed = None) -> None:
 
 
 def _share(held: "HeldBlocks") -> str:
-    return f"{100 * held.blocks // held.length} %" if held.length else "nothing"
+    """A peer tells what it has to those who ask for it; of others nothing is known."""
+    return f"{100 * held.blocks // held.length} %" if held.blocks else "?"

@@ -42,7 +42,10 @@ BLOBS_SECONDS: Final = 0.5  # to find out which log holds a feed's files
 
 
 class HeldBlocks(msgspec.Struct, frozen=True, kw_only=True):
-    """What a peer says it has of one log: ``blocks`` of the ``length`` that it knows of."""
+    """What a peer says it has of one log: ``blocks`` of the ``length`` that it knows of.
+
+    It says so when asked: of a peer that has nothing for us there is nothing to know.
+    """
 
     length: int = 0
     blocks: int = 0
