@@ -299,7 +299,7 @@ class Log:
     # -- peers -----------------------------------------------------------------------------------------------
 
     def answer(self, request: ProofRequest) -> Proof:
-        """Prove what a peer asks for.
+        """Prove what a peer asks for; one that we can't help may still get the manifest it asked for.
 
         Raises: NotHeldError (NoData 1), InvalidRequestError (NoData 2), StorageError.
         """
@@ -320,9 +320,14 @@ class Log:
         head = self._head
         if request.fork != head.fork:
             raise NotHeldError(f"fork {request.fork} was asked for, ours is {head.fork}")
-        value = self._value(request.block.index) if request.block is not None else None
         manifest = None if self.compat else self.manifest
-        return make_proof(head, self._storage.node, request, value=value, manifest=manifest)
+        try:
+            value = self._value(request.block.index) if request.block is not None else None
+            return make_proof(head, self._storage.node, request, value=value, manifest=manifest)
+        except NotHeldError:
+            if manifest is None or not request.manifest:
+                raise
+            return Proof(head.fork, manifest=manifest)
 
     def _value(self, index: int) -> bytes:
         """A block for a peer; hashed once per run of the program, since the peer does it again."""

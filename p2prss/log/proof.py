@@ -69,7 +69,8 @@ def make_proof(
     value: Buffer | None = None,
     manifest: Manifest | None = None,
 ) -> Proof:
-    """Answer a request from the stored nodes.
+    """Answer a request from the stored nodes. As with the reference, a block wins over a hash beside it, and
+    a question for nothing is answered with nothing.
 
     Args: value: the block asked for, if held; manifest: the log's, None for a compat log, which sends none.
     Raises: NotHeldError for another fork, a block or node we lack; InvalidRequestError when no log of
@@ -84,9 +85,7 @@ def make_proof(
     seek_nodes: list[TreeNode] | None = None
     new = None  # the node in the new part of an upgrade that takes the place of one above it
     if target is None:
-        if upgrade is None and (seek is not None or not request.manifest):
-            raise InvalidRequestError("nothing to prove is asked for")
-        if seek is not None:
+        if seek is not None and upgrade is not None:
             new = _seek_in_upgrade(node, stop, seek)
     elif upgrade is None or flat_tree.right_span(target) < 2 * start:
         path, seek_nodes = _path_up(head, node, target, levels, seek, 2 * stop)
@@ -133,11 +132,9 @@ def _upgrade_range(head: Head, upgrade: UpgradeRequest, manifest: Manifest | Non
 
 
 def _target(request: ProofRequest, stop: int) -> tuple[int | None, int]:
-    """The tree index of the block or hash asked for, and how many levels to climb from it."""
+    """The tree index of the block, or else hash, asked for, and how many levels to climb from it."""
     block, wanted = request.block, request.hash
     if block is not None:
-        if wanted is not None:
-            raise InvalidRequestError("a block or a hash, not both")
         index, levels = 2 * block.index, block.nodes
     elif wanted is not None:
         index, levels = wanted

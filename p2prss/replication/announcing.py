@@ -81,5 +81,5 @@ def want_reply(want: Want, held: Bitfield, contiguous: int, length: int) -> Rang
         return None
     if want.any:
         return Range(first, 1)
-    start = first & ~31
+    start = want.start & ~31  # not the first block held: what the peer believes of those before may be stale
     return BitfieldMessage(start, held.words(start, (stop - start + 31) // 32))

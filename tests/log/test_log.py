@@ -20,7 +20,7 @@ from p2prss.log.log import Log
 from p2prss.log.manifest import Manifest, core_key
 from p2prss.log.merkle import leaf_hash
 from p2prss.log.proof import InvalidRequestError, NotHeldError
-from p2prss.log.proof_parts import BlockRequest, HashRequest, ProofRequest, UpgradeRequest
+from p2prss.log.proof_parts import BlockRequest, HashRequest, Proof, ProofRequest, UpgradeRequest
 from p2prss.log.sqlite_storage import SqliteStorage
 from p2prss.log.store import Store
 from tests.fakes.log_pair import answered, block_request, fetch, upgrade, upgrade_request
@@ -289,10 +289,19 @@ def test_requests_that_make_no_sense_are_told_from_those_for_what_is_not_held(lo
         ProofRequest(0, hash=HashRequest(2**50, 1)),
         ProofRequest(0, upgrade=UpgradeRequest(20, 5)),
         ProofRequest(0, hash=HashRequest(0, 50)),
-        ProofRequest(0),
     ]:
         with pytest.raises(InvalidRequestError):
             log.answer(request)
+
+
+def test_who_asks_for_a_manifest_gets_it_also_without_the_block(log: Log) -> None:
+    log.append(BLOCKS)
+    log.clear(5, 6)
+    alone = Proof(0, manifest=log.manifest)
+    assert log.answer(ProofRequest(0, block=BlockRequest(5, 1), manifest=True)) == alone
+    assert log.answer(ProofRequest(0, manifest=True)) == alone
+    with pytest.raises(NotHeldError):
+        log.answer(ProofRequest(1, block=BlockRequest(5, 1), manifest=True))
 
 
 # -- corruption ----------------------------------------------------------------------------------------------

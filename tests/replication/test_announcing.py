@@ -32,6 +32,19 @@ def test_replies_to_a_want(want: Want, held: Bitfield, reply: Range | BitfieldMe
     assert want_reply(want, held, held.first_unset(), 6) == reply
 
 
+@pytest.mark.parametrize("start", [32, 64, 70])
+def test_a_reply_to_a_want_clears_what_the_peer_still_believes(start: int) -> None:
+    stale = Holdings()
+    stale.add(0, 200, 1000)
+    stale.drop(10, 11, 1000)
+    reply = want_reply(Want(start, 96), bitfield(100, 130), 0, 200)
+    assert isinstance(reply, BitfieldMessage)
+    stale.overwrite(reply.start, reply.words, 1000)
+    assert [index for index in range(start, start + 96) if stale.has(index)] == [
+        index for index in (100, 130) if index < start + 96
+    ]
+
+
 def test_new_blocks_are_announced_where_they_are_wanted() -> None:
     interests = Interests()
     assert not interests.covers(10, 20, 10_000)
