@@ -19,6 +19,7 @@ from p2prss.net.dht.records import peer_target
 from p2prss.net.dht.relay import PeerMessage
 from p2prss.net.dht.state import CLIENT, SERVER
 from p2prss.net.dht.udp import OnDatagram, UdpSocket
+from p2prss.net.udx.endpoint import UdxEndpoint
 
 HOST = "127.0.0.1"
 PATIENCE = 15  # seconds, for what takes a fraction of one
@@ -226,3 +227,21 @@ class DeadLine:
 
     def send_datagram(self, datagram: bytes, address: tuple[str, int]) -> None:
         self.sent.append(datagram)
+
+
+async def test_udx_streams_and_the_dht_share_a_socket() -> None:
+    with trio.fail_after(PATIENCE):
+        async with first_node() as first, UdxEndpoint.open() as endpoint, trio.open_nursery() as nursery:
+            bootstraps = [f"{HOST}:{port_of(first)}"]
+            server, client = endpoint.bind(HOST, 0), endpoint.bind(HOST, 0)
+            node = await nursery.start(DhtNode(server, client, bootstraps=bootstraps).run)
+            await node.wait_bootstrapped()
+            assert (await node.announce(bytes(32), KEY)).stored == 1
+            here, there = endpoint.create_stream(), endpoint.create_stream()
+            here.connect(server, there.stream_id, client.address)
+            there.connect(client, here.stream_id, server.address)
+            await here.send_all(b"beside the DHT")
+            assert await there.receive_some() == b"beside the DHT"
+            [peer] = (await node.lookup(bytes(32))).peers
+            assert peer.public_key == KEY.public_key
+            nursery.cancel_scope.cancel()
