@@ -92,6 +92,7 @@ async function run (request) {
       const socket = udx.createSocket()
       socket.bind(0, '127.0.0.1')
       sockets.push(socket)
+      await stream.flush() // acknowledgements that come to the old socket are refused from now on
       await stream.changeRemote(socket, request.remote, request.port, '127.0.0.1')
       return { port: socket.address().port }
     }

@@ -128,6 +128,7 @@ async def test_aclose_brings_across_what_is_queued() -> None:
             await far.send_all(b"nobody reads this")
             await far.aclose()
             await here.endpoint.drain(5)
+            await there.endpoint.drain(5)
         assert (near.close_reason, far.close_reason) == (CloseReason.ENDED, CloseReason.ENDED)
 
 
