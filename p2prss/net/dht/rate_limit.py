@@ -1,29 +1,33 @@
 """How many bytes a node answers to one host: nobody can be buried under replies it did not ask for.
 
 A source address can be forged. Until a host has shown that it receives what we send it (by a token, or by
-answering a question of ours) its budget is small: that is the most a victim gets from this node.
+answering a question of ours) its budget is small: that is the most a victim gets from this node. A host that
+used half of it is asked for proof, with a ping.
 """
 
 from collections import OrderedDict
+from math import inf
 from typing import Final
 
 from p2prss.units import KIB, MIB
 
 UNPROVEN_RATE: Final = 8 * KIB  # bytes per second answered to a host that has proven nothing
 UNPROVEN_BURST: Final = 64 * KIB  # bytes at once; some 50 lookups
-PROVEN_RATE: Final = 2 * MIB  # the same for one that has
-PROVEN_BURST: Final = 4 * MIB
+PROVEN_RATE: Final = 256 * KIB  # the same for one that has; many may share a host
+PROVEN_BURST: Final = 1 * MIB
 PROVEN_SECONDS: Final = 600.0  # how long proof lasts
+PROOF_PAUSE: Final = 30.0  # seconds until a host is asked for proof again
 MAX_HOSTS: Final = 4096  # hosts remembered, about 300 bytes each; the longest silent one is forgotten
 
 
 class _Budget:
-    __slots__ = ("at", "bytes", "proven_until")
+    __slots__ = ("asked_at", "at", "bytes", "proven_until")
 
     def __init__(self, now: float) -> None:
         self.at = now
         self.bytes = float(UNPROVEN_BURST)
         self.proven_until = now
+        self.asked_at = -inf
 
 
 class ReplyLimit:
@@ -44,6 +48,16 @@ class ReplyLimit:
             self.refused += 1
             return False
         budget.bytes -= size
+        return True
+
+    def should_ask(self, host: str, now: float) -> bool:
+        """Whether it is time to ask a host for proof; if so the asking is noted."""
+        budget = self._of(host, now)
+        if now < budget.proven_until or budget.bytes > UNPROVEN_BURST / 2:
+            return False
+        if now - budget.asked_at < PROOF_PAUSE:
+            return False
+        budget.asked_at = now
         return True
 
     def prove(self, host: str, now: float) -> None:

@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from p2prss.net.dht.endpoint import Endpoint, is_ipv4, is_private, is_reserved, node_id
-from p2prss.net.dht.messages import Reply, Request
+from p2prss.net.dht.messages import Internal, Reply, Request
 from p2prss.net.dht.nat import AddressSampler
 from p2prss.net.dht.rate_limit import ReplyLimit
 from p2prss.net.dht.requests import (
@@ -177,6 +177,8 @@ class NodeState:
         data = Reply(tid, to, self._id_on(socket), token, closer, error, value).encode()
         if self.limit.allows(to.host, len(data), now):
             self.outbox.append(Outgoing(socket, to, data))
+        if self.limit.should_ask(to.host, now):
+            self.send_request(to, Internal.PING, now, internal=True, socket=socket)
 
     def _id_on(self, socket: int) -> bytes | None:
         return self.id if socket == SERVER else None

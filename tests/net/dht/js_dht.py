@@ -45,6 +45,8 @@ class JsDht:
             for line in lines:
                 reply = json.loads(line)
                 self._waiting.pop(reply["id"]).send_nowait(reply)
+        for answers in self._waiting.values():
+            answers.close()  # it ended: whoever waits hears so
 
 
 @asynccontextmanager

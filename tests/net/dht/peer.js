@@ -81,16 +81,16 @@ const commands = {
     return relays
   },
 
-  async listen({ node, seed }) {
-    const server = nodes[node].createServer()
+  async listen({ node, seed, options }) {
+    const server = nodes[node].createServer(options, (socket) => socket.on('error', () => {}))
     await server.listen(DHT.keyPair(bytes(seed)))
     servers.push(server)
     return server.relayAddresses
   },
 
-  // Through relays only the public key names: proves that others' nodes relay handshakes.
-  async connect({ node, key }) {
-    const socket = nodes[node].connect(bytes(key))
+  async connect({ node, key, options }) {
+    const socket = nodes[node].connect(bytes(key), options)
+    socket.on('error', () => {}) // opened is rejected then
     await socket.opened
     socket.destroy()
     return hex(socket.remotePublicKey)

@@ -61,15 +61,15 @@ class Simulation:
         self._counter = 0
         self._hosts = 0
 
-    def add_node(self, *, ephemeral: bool = False) -> SimulatedNode:
+    def add_node(self, *, ephemeral: bool = False, endpoint: Endpoint | None = None) -> SimulatedNode:
         """A node that joins through three random members."""
         self._hosts += 1
         a, b, c = self._hosts >> 16, self._hosts >> 8 & 255, self._hosts & 255
-        endpoint = Endpoint(f"{20 + a}.{b}.{c}.7", PORT)
+        endpoint = endpoint or Endpoint(f"{20 + a}.{b}.{c}.7", PORT)
         known = self.random.sample(self.persistent, min(3, len(self.persistent)))
         config = DhtConfig(
             bootstraps=tuple(node.endpoint for node in known),
-            server_port=PORT,
+            server_port=endpoint.port,
             ephemeral=ephemeral,
             public_endpoint=None if ephemeral else endpoint,
             allow_private=False,

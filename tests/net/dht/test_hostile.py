@@ -60,7 +60,7 @@ def test_forged_sources_are_not_buried() -> None:
             bytes_out += len(data)
             largest = max(largest, len(data))
     assert 1100 < largest < 1472  # one datagram of one packet: 28 times the 44 bytes of the question
-    assert bytes_out <= UNPROVEN_BURST + 10 * UNPROVEN_RATE
+    assert bytes_out <= UNPROVEN_BURST + 10 * UNPROVEN_RATE + 4 * 11  # and a ping: prove that it is you
     assert bytes_out < bytes_in  # in the long run nothing is amplified
     assert machine.state.limit.refused > 9000
 
@@ -81,7 +81,21 @@ def test_a_host_that_proved_itself_may_ask_more() -> None:
     while limit.allows(VICTIM.host, 1200, 0.0):
         pass
     limit.prove(VICTIM.host, 0.0)
-    assert sum(limit.allows(VICTIM.host, 1200, 1.0) for _ in range(1000)) == 1000
+    assert sum(limit.allows(VICTIM.host, 1200, 1.0) for _ in range(200)) == 200
+
+
+def test_a_host_that_asks_much_is_asked_to_prove_itself() -> None:
+    machine = full_node()
+    request = Request(1, HERE, Command.LOOKUP, target=TOPIC).encode()
+    answered = 0
+    for step in range(400):
+        machine.receive(request, VICTIM, SERVER, step / 1000)
+        for _, to, data in machine.data_to_send():
+            message = decode_datagram(data, HERE)
+            answered += isinstance(message, Reply)
+            if isinstance(message, Request):  # it lives, and answers
+                machine.receive(Reply(message.tid, HERE).encode(), to, SERVER, step / 1000)
+    assert answered >= 100
 
 
 def test_forged_ids_and_sources_do_not_enter_the_table() -> None:

@@ -143,12 +143,26 @@ async def test_a_network_of_ours_serves_the_reference() -> None:
             found = await js.call("mutableGet", node=two, key=key(2).public_key.hex())
             assert found == {"seq": 7, "value": "1234"}
 
-            # our nodes relay the handshake of two JavaScript peers, and the messages that punch the hole
-            await js.call("listen", node=one, seed=seed(3))
-            assert len(await js.call("findPeer", node=two, key=key(3).public_key.hex())) == 3
-            remote = await js.call("connect", node=two, key=key(3).public_key.hex())
-            assert remote == key(3).public_key.hex()
-            assert sum(node.statistics().forwarded for node in nodes) >= 2
+
+async def test_our_nodes_relay_for_the_reference() -> None:
+    """Two JavaScript peers connect: first the handshake, then also the messages that punch a hole."""
+    with trio.fail_after(PATIENCE):
+        async with our_network(8) as (port, nodes), open_js_dht() as js:
+            one = await js.call("node", bootstrap=port, options={"ephemeral": True})
+            two = await js.call("node", bootstrap=port, options={"ephemeral": True})
+            forwarded = []
+            for number, serve, dial in (
+                (3, {}, {}),  # finds the way within the host
+                (4, {"shareLocalAddress": False}, {"localConnection": False}),  # has to punch
+            ):
+                public_key = key(number).public_key.hex()
+                await js.call("listen", node=one, seed=seed(number), options=serve)
+                assert len(await js.call("findPeer", node=two, key=public_key)) == 3
+                assert await js.call("connect", node=two, key=public_key, options=dial) == public_key
+                forwarded.append(sum(node.statistics().forwarded for node in nodes))
+            assert forwarded[0] >= 2
+            assert forwarded[1] - forwarded[0] >= 4
+            assert sum(node.statistics().forwards_refused for node in nodes) == 0
 
 
 async def test_the_reference_becomes_persistent_through_our_nodes() -> None:

@@ -2,6 +2,8 @@
 
 from p2prss.crypto.hashes import blake2b
 from p2prss.crypto.keys import KeyPair
+from p2prss.net.dht.endpoint import Endpoint, node_id
+from p2prss.net.dht.routing import MAX_PER_HOST, distance
 from tests.net.dht.simulation import Simulation, churn
 
 NODES = 120
@@ -34,6 +36,30 @@ def test_lookups_succeed_while_ten_percent_leave_every_minute() -> None:
     assert seconds[len(seconds) // 2] < 1.5  # virtual; a round trip is 10 to 150 ms
     assert max(lookup.hops for _, lookup in outcomes) <= 6
     assert max(lookup.visits for _, lookup in outcomes) <= 80
+
+
+def test_one_host_cannot_eclipse_a_topic() -> None:
+    """An attacker takes the 40 ports of its host nearest to a topic; its nodes swallow announcements."""
+    simulation = Simulation(seed=11)
+    for _ in range(60):
+        simulation.add_node()
+        simulation.run(0.05)
+    topic = simulation.random.randbytes(32)
+    ports = sorted(range(1024, 30_000), key=lambda port: distance(node_id(Endpoint("66.6.6.6", port)), topic))
+    for port in ports[:40]:
+        sybil = simulation.add_node(endpoint=Endpoint("66.6.6.6", port))
+        sybil.machine.state.store.announce = lambda *_, **__: None  # type: ignore[method-assign]  # hostile
+    publisher, follower = simulation.add_node(ephemeral=True), simulation.add_node(ephemeral=True)
+    simulation.run(60)
+    nearest = simulation.truly_closest(topic)
+    assert {endpoint.host for endpoint in nearest} == {"66.6.6.6"}
+    key_pair = KeyPair.from_seed(bytes(32))
+    simulation.announce(publisher, topic, key_pair)
+    simulation.run(10)
+    lookup = simulation.lookup(follower, topic)
+    simulation.run(10)
+    assert lookup.found == {key_pair.public_key}
+    assert sum(endpoint.host == "66.6.6.6" for endpoint in lookup.closest) <= MAX_PER_HOST
 
 
 def test_a_lost_network_comes_back() -> None:
