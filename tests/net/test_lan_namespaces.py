@@ -174,6 +174,20 @@ async def test_who_vanishes_is_forgotten_and_who_comes_back_is_found(
     assert found.uptime_seconds < FOUND_SECONDS
 
 
+async def test_a_cable_that_is_plugged_in_later_is_noticed(
+    hosts: Cable, start_on: StartOn, show: Path, tmp_path: Path
+) -> None:
+    key = await publish(start_on, show, tmp_path / "a")
+    hosts.unplug(1)
+    await start_on(1, "follow", key, "--no-http", home=tmp_path / "b")
+    status = await until(tmp_path / "b", lambda _: True)
+    assert status.links == 0
+    hosts.plug(1)
+    plugged_at = trio.current_time()
+    await until(tmp_path / "b", linked)
+    print(f"found {trio.current_time() - plugged_at:.1f} s after it was plugged in")
+
+
 async def flood(hosts: Cable, kind: str, count: int, key: str) -> None:
     words = [str(FLOOD), kind, str(count), discovery_key(parse_key(key)).hex()]
     with trio.fail_after(PATIENCE):

@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -25,11 +26,12 @@ from p2prss.net.lan.interfaces import MAX_ADDRESSES, Interfaces, all_on_link, lo
 from p2prss.net.lan.neighbours import Neighbours
 
 if TYPE_CHECKING:
-    from p2prss.net.lan.mdns import Gone, Heard, Mdns
+    from p2prss.net.lan.mdns import Gone, Heard, Mdns, Report
 
 LOOK_SECONDS: Final = 5.0  # between looks at the interfaces
 NO_NETWORK_SECONDS: Final = 1.0  # likewise, while there is none
-BROWSE_SECONDS: Final = 120.0  # between questions who is there; zeroconf asks by itself what it hears
+BROWSE_SECONDS: Final = 120.0  # between questions who is there, while somebody is
+LONELY_SECONDS: Final = 30.0  # likewise, while nobody is known that has our feeds
 CLOSE_SECONDS: Final = 2.0  # for goodbyes
 CONNECT_SECONDS: Final = 5.0  # for all addresses of a neighbour
 NEXT_ADDRESS_SECONDS: Final = 0.25  # until a neighbour's next address is tried beside the first
@@ -103,18 +105,16 @@ class Lan:
 
     async def _search(self, interfaces: Interfaces) -> None:
         """Announce and listen until this machine's networks change. Raises: NetworkError."""
-        from p2prss.net.lan.mdns import Mdns  # takes a while to import
-
         token = trio.lowlevel.current_trio_token()
 
         def report(news: "Heard | Gone") -> None:  # in another thread
             self._reports.append(news)
             token.run_sync_soon(self._wake, idempotent=True)
 
-        mdns = await trio.to_thread.run_sync(Mdns, interfaces, report)
+        mdns = await trio.to_thread.run_sync(_open_mdns, interfaces, report)
         try:
             self._feeds_changed = True
-            browse_at = -1.0
+            browsed_at = -inf
             while await trio.to_thread.run_sync(local_interfaces) == interfaces:
                 look_at = trio.current_time() + LOOK_SECONDS
                 while trio.current_time() < look_at:
@@ -122,10 +122,11 @@ class Lan:
                     if self._feeds_changed:
                         self._feeds_changed = False
                         self._announce(mdns)
-                        browse_at = -1.0
-                    if trio.current_time() >= browse_at:
+                        browsed_at = -inf
+                    pause = BROWSE_SECONDS if self.neighbours else LONELY_SECONDS
+                    if trio.current_time() - browsed_at >= pause:
                         mdns.browse()
-                        browse_at = trio.current_time() + BROWSE_SECONDS
+                        browsed_at = trio.current_time()
                     await self._take_reports()
                     with trio.move_on_at(look_at):
                         await self._news.wait()
@@ -244,6 +245,13 @@ class Lan:
             return
         with contextlib.suppress(P2prssError):  # the exchange counts them
             await self._exchange.use_stream(stream, initiator, str(Address(vetted, name[1])))
+
+
+def _open_mdns(interfaces: Interfaces, report: "Report") -> "Mdns":
+    """Runs in a worker thread: the import takes a while. Raises: NetworkError."""
+    from p2prss.net.lan.mdns import Mdns
+
+    return Mdns(interfaces, report)
 
 
 def open_lan_listener() -> trio.SocketListener:
