@@ -107,15 +107,19 @@ class RunningQuery:
         """Send what there is to send now."""
         if self.finished:
             return
-        for endpoint in self._query.next_visits():
-            self._visit(endpoint, now)
+        while True:
+            asked = [self._visit(endpoint, now) for endpoint in self._query.next_visits()]
+            if all(asked):  # else some could not be asked at all: others may
+                break
         if self._query.finished:
             self.finished = True
             on_done, self._on_done, self._on_answer = self._on_done, None, None
             if on_done is not None:
                 on_done(self, now)
 
-    def _visit(self, endpoint: Endpoint, now: float) -> None:
+    def _visit(self, endpoint: Endpoint, now: float) -> bool:
+        """Ask a node; false when that cannot be."""
+
         def replied(response: Response, now: float) -> None:
             answer = Answer(endpoint, response.reply, 0)
             if self._on_answer is not None and not response.reply.error:
@@ -146,6 +150,7 @@ class RunningQuery:
         )
         if pending is None:
             self._query.failed(endpoint)
+        return pending is not None
 
     def _hint(self, hints: list[tuple[Endpoint, Endpoint]], now: float) -> None:
         for referrer, dead in hints:
@@ -256,12 +261,11 @@ class DhtMachine:
         Args: start: whom to ask first, instead of the nearest nodes known; on_answer: called with each good
         answer; on_done: called once, perhaps before this returns.
         """
-        given = list(start)
         query = Query(
             target,
-            given or self._nearest(target),
+            list(start) or self._nearest(target),
             accept=self.state.accepts,
-            fallback=(lambda: self._nearest(target)) if given else None,
+            fallback=lambda: [*self._nearest(target), *self.state.bootstraps],
             concurrency=BACKGROUND_CONCURRENCY if background else CONCURRENCY,
         )
         running = RunningQuery(self, query, command, internal, value, on_answer, on_done, sends)

@@ -19,6 +19,7 @@ from p2prss.net.dht.state import CLIENT, SERVER, NodeState
 STABLE_SECONDS: Final = 20 * 60.0  # until an adaptive node becomes persistent
 MORE_STABLE_SECONDS: Final = 60 * 60.0  # until a failed check of the same host is repeated
 RETRY_SECONDS: Final = 60.0  # until a persistent-by-wish node tries again
+MOVED_SAMPLES: Final = 4  # answers about our address before we believe that it changed
 ASKED: Final = 5  # nodes
 NEEDED: Final = 3  # answers on the server socket; 1 when fewer than five could be asked
 
@@ -52,7 +53,12 @@ class Reachability:
     def tick(self, now: float) -> None:
         """Every 5 seconds."""
         state = self._state
-        if not state.firewalled and state.public_endpoint is None and state.sampler.host is not None:
+        if (
+            not state.firewalled
+            and state.public_endpoint is None
+            and state.sampler.host is not None
+            and len(state.sampler) >= MOVED_SAMPLES
+        ):
             self._moved_away(now)
         if now < self._next_check_at or not self._wants_more():
             return
@@ -67,8 +73,11 @@ class Reachability:
         self._checked_host = None
         self._started_at = now
         self._next_check_at = now + STABLE_SECONDS
+        if self._state.config.public_endpoint is not None:
+            return
+        self._state.sampler = AddressSampler()
         if self._state.config.ephemeral is None:
-            self._state.ephemeral = self._state.config.public_endpoint is None
+            self._state.ephemeral = True
 
     def _wants_more(self) -> bool:
         state = self._state

@@ -29,7 +29,11 @@ from p2prss.net.dht.state import NodeState
 from p2prss.net.dht.storage import MAX_BUMP_DRIFT, Refresh, Route
 
 MAX_PING_DELAY: Final = 10.0  # seconds
+VERIFY_COST: Final = 512  # bytes booked on the budget of a host that wants a signature checked (60 µs)
 MAX_DELAYED_PINGS: Final = 256  # waiting at once
+
+
+_SIGNED: Final = (Command.ANNOUNCE, Command.UNANNOUNCE, Command.MUTABLE_PUT)
 
 
 class Responder:
@@ -61,6 +65,8 @@ class Responder:
         handle = self._commands.get(request.command)
         if handle is None or self._state.ephemeral:
             self._refuse(request, source, socket, now, ErrorCode.UNKNOWN_COMMAND)
+            return
+        if request.command in _SIGNED and not self._state.limit.allows(source.host, VERIFY_COST, now):
             return
         try:
             handle(request, source, socket, now)

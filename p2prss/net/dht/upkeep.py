@@ -60,10 +60,8 @@ class Upkeep:
     def meet(self, source: Endpoint, now: float) -> None:
         """A request came from a node with an id: ping it if the table has use for it."""
         state = self._state
-        contact = state.table.get(node_id(source))
-        if contact is not None:
-            contact.heard_at = contact.pinged_at = now
-            return
+        if state.table.get(node_id(source)) is not None:
+            return  # a request proves nothing: its source may be forged
         if not state.accepts(source) or source in self._checking or len(self._checking) >= MAX_CHECKS:
             return
         row = state.table.row(node_id(source))

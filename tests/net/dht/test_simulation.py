@@ -6,7 +6,7 @@ from p2prss.net.dht.endpoint import Endpoint, node_id
 from p2prss.net.dht.routing import MAX_PER_HOST, distance
 from tests.net.dht.simulation import Simulation, churn
 
-NODES = 120
+NODES = 80
 
 
 def test_lookups_succeed_while_ten_percent_leave_every_minute() -> None:
@@ -39,14 +39,14 @@ def test_lookups_succeed_while_ten_percent_leave_every_minute() -> None:
 
 
 def test_one_host_cannot_eclipse_a_topic() -> None:
-    """An attacker takes the 40 ports of its host nearest to a topic; its nodes swallow announcements."""
+    """An attacker takes the 30 ports of its host nearest to a topic; its nodes swallow announcements."""
     simulation = Simulation(seed=11)
-    for _ in range(60):
+    for _ in range(40):
         simulation.add_node()
         simulation.run(0.05)
     topic = simulation.random.randbytes(32)
     ports = sorted(range(1024, 30_000), key=lambda port: distance(node_id(Endpoint("66.6.6.6", port)), topic))
-    for port in ports[:40]:
+    for port in ports[:30]:
         sybil = simulation.add_node(endpoint=Endpoint("66.6.6.6", port))
         sybil.machine.state.store.announce = lambda *_, **__: None  # type: ignore[method-assign]  # hostile
     publisher, follower = simulation.add_node(ephemeral=True), simulation.add_node(ephemeral=True)
