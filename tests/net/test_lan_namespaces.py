@@ -86,9 +86,9 @@ async def until(home: Path, fits: Callable[[NodeStatus], bool], seconds: float =
     raise AssertionError(f"not within {seconds} s: {status}")
 
 
-async def publish(start_on: StartOn, show: Path, home: Path) -> str:
+async def publish(start_on: StartOn, show: Path, home: Path, *options: str) -> str:
     """Publish the show on host 0. Returns: its key."""
-    publisher = await start_on(0, "publish", show, "--no-http", home=home)
+    publisher = await start_on(0, "publish", show, "--no-http", *options, home=home)
     await publisher.event("published")
     key = publisher.events("ready")[0]["key"]
     assert isinstance(key, str)
@@ -158,6 +158,18 @@ async def test_a_stranger_with_another_feed_is_not_dialled(
         assert (status.links, status.links_dropped) == (1, {})
         assert status.lan is not None
         assert status.lan.neighbours == 1
+
+
+async def test_a_port_that_the_user_chose_is_announced(start_on: StartOn, show: Path, tmp_path: Path) -> None:
+    key = await publish(start_on, show, tmp_path / "a", "--listen", "0.0.0.0:7738")
+    await start_on(1, "follow", key, "--no-http", "--listen", "127.0.0.1:0", home=tmp_path / "b")
+    status = await until(tmp_path / "b", lambda status: bool(status.feeds and status.feeds[0].peers))
+    (peer,) = status.feeds[0].peers  # nobody can dial the follower, so it dials, whatever its key
+    assert (peer.address, peer.role) == ("10.77.0.1:7738", "dialed")
+    for home in ("a", "b"):
+        status = await until(tmp_path / home, lambda _: True)
+        assert status.lan is not None
+        assert status.lan.port is None
 
 
 async def test_who_vanishes_is_forgotten_and_who_comes_back_is_found(
