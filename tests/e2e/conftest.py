@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.e2e.program import Program, Start, running
-from tests.e2e.show import SMALL, Show
+from tests.e2e.show import LOCAL, LONG, SMALL, Show
 from tests.fakes.quiet_origin import QuietOrigin
 from tests.tools.make_podcast import Spec
 
@@ -37,6 +37,18 @@ def shared_show(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Show]
 def show(shared_show: Callable[..., Show]) -> Show:
     """A small show that the test must not change."""
     return shared_show()
+
+
+@pytest.fixture(scope="session")
+def local_show(shared_show: Callable[..., Show]) -> Show:
+    """A small show that is published from its file, and needs no origin."""
+    return shared_show(LOCAL)
+
+
+@pytest.fixture(scope="session")
+def long_show(shared_show: Callable[..., Show]) -> Show:
+    """Likewise with long episodes."""
+    return shared_show(LONG)
 
 
 @pytest.fixture

@@ -145,6 +145,14 @@ class Program:
                 await self._news.wait()
         raise AssertionError(f"no event {name} {members or ''} of {self}")
 
+    async def line(self, *, seconds: float = EVENT_SECONDS) -> Line:
+        """The first line it writes."""
+        with trio.move_on_after(seconds):
+            while self._readers and not self.lines:
+                await self._news.wait()
+        assert self.lines, self
+        return self.lines[0]
+
     async def wait(self, *, seconds: float = EXIT_SECONDS) -> Finished:
         """How it ends by itself."""
         with trio.move_on_after(seconds):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,8 @@ from tests.e2e.program import fetch
 from tests.tools.make_podcast import Hit, Spec, make_podcast
 
 SMALL: Final = Spec(episodes=4, megabytes=0.2, cover_side=32)
+LOCAL: Final = replace(SMALL, relative=True, base_url=".")  # the feed file names what lies beside it
+LONG: Final = replace(LOCAL, episodes=2, megabytes=16)  # an episode is more than a player reads ahead
 
 
 @dataclass(frozen=True)

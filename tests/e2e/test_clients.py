@@ -2,9 +2,10 @@
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import trio
@@ -12,13 +13,10 @@ import trio
 from p2prss.units import MB
 from tests.e2e.conftest import Serve
 from tests.e2e.program import Program, Start, environment, fetch, run
-from tests.e2e.show import Show, download, hashes_of, served
-from tests.tools.make_podcast import Spec
+from tests.e2e.show import LOCAL, Show, download, hashes_of, served
 
 CLIENT_SECONDS: Final = 60.0
-BESIDE: Final[dict[str, Any]] = {"relative": True, "base_url": "."}  # media addressed from the feed file
-LONG: Final = Spec(episodes=1, megabytes=24, cover_side=32, **BESIDE)  # more than players read ahead
-MIDDLE: Final = 750  # seconds into it
+MIDDLE: Final = 500  # seconds into an episode of 1000
 SEEK: Final = ("-fflags", "+fastseek")  # by bytes, as podcast apps do, instead of reading up to the place
 MPV: Final = ("--no-config", "--no-video", "--ao=null", "--cache=no", "--demuxer-lavf-o=fflags=+fastseek")
 
@@ -58,7 +56,7 @@ async def local_bytes(home: Path) -> int:
 async def test_gpodder_subscribes_and_downloads_every_episode(
     shared_show: Callable[..., Show], start: Start, tmp_path: Path
 ) -> None:
-    show = shared_show(Spec(episodes=10, megabytes=0.3, media="mixed", cover_side=32, **BESIDE))
+    show = shared_show(replace(LOCAL, episodes=10, media="mixed"))
     _, feed_url = await follow_on_demand(show, start, tmp_path)
     own = tmp_path / "gpodder"
     own.mkdir()
@@ -113,11 +111,10 @@ async def test_gpodder_subscribes_and_downloads_every_episode(
     ids=lambda command: command[0],
 )
 async def test_a_player_starts_in_the_middle_of_an_episode_that_is_not_here(
-    command: list[str], shared_show: Callable[..., Show], start: Start, tmp_path: Path
+    command: list[str], long_show: Show, start: Start, tmp_path: Path
 ) -> None:
-    show = shared_show(LONG)
-    _, feed_url = await follow_on_demand(show, start, tmp_path)
-    (episode,) = await served(feed_url)
+    _, feed_url = await follow_on_demand(long_show, start, tmp_path)
+    episode = (await served(feed_url))[-1]
     before = await local_bytes(tmp_path / "b")
     assert before < 100_000  # the cover
     said = await run_client(*(episode.url if word == "URL" else word for word in command))
@@ -127,16 +124,15 @@ async def test_a_player_starts_in_the_middle_of_an_episode_that_is_not_here(
         assert 20 < said.count("packet,") < 100  # frames of 24 ms
     fetched = await local_bytes(tmp_path / "b") - before
     assert 16_000 < fetched < 4 * MB
-    assert await download(episode) == show.episodes[0]["sha256"]  # and the rest comes when it is wanted
+    assert await download(episode) == long_show.episodes[0]["sha256"]  # and the rest comes when it is wanted
 
 
 async def test_a_broken_download_is_resumed_where_it_broke_off(
-    shared_show: Callable[..., Show], start: Start, tmp_path: Path
+    long_show: Show, start: Start, tmp_path: Path
 ) -> None:
-    show = shared_show(LONG)
-    _, feed_url = await follow_on_demand(show, start, tmp_path)
-    (episode,) = await served(feed_url)
-    whole = show.episodes[0]["bytes"]
+    _, feed_url = await follow_on_demand(long_show, start, tmp_path)
+    episode = (await served(feed_url))[-1]
+    whole = long_show.episodes[0]["bytes"]
     head = await fetch(episode.url, range=f"bytes=0-{whole // 3}")
     assert head.status_code == 206
     assert len(head.content) == whole // 3 + 1
@@ -144,7 +140,7 @@ async def test_a_broken_download_is_resumed_where_it_broke_off(
     tail = await fetch(episode.url, range=f"bytes={at}-", if_range=head.headers["etag"])
     assert tail.status_code == 206
     assert tail.headers["content-range"] == f"bytes {at}-{whole - 1}/{whole}"
-    assert sha256(head.content + tail.content).hexdigest() == show.episodes[0]["sha256"]
+    assert sha256(head.content + tail.content).hexdigest() == long_show.episodes[0]["sha256"]
     last = await fetch(episode.url, range="bytes=-1000")
     assert last.content == tail.content[-1000:]
     assert (await fetch(episode.url, range=f"bytes={whole}-")).status_code == 416

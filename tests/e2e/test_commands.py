@@ -1,6 +1,5 @@
 """The commands that look and care, for people and for programs, while a node runs and while none does."""
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 from tests.e2e.conftest import Serve
 from tests.e2e.program import Start, fetch, run, running
 from tests.e2e.show import SMALL, Show, download, enclosures, hashes_of, served
-from tests.tools.make_podcast import Spec
 
 SLUG = "the-copper-compass"
 NEWEST, OLDEST = 0, -1
@@ -18,12 +16,6 @@ NEWEST, OLDEST = 0, -1
 LISTED = {"key", "slug", "role", "title", "source", "created"}
 STATUS = {"version", "episodes", "media_files", "local_media_files", "bytes", "local_bytes", "updated"}
 SHOWN = {"item_id", "guid", "title", "published", "removed_at", "bytes", "local", "assets"}
-
-
-@pytest.fixture(scope="session")
-def local_show(shared_show: Callable[..., Show]) -> Show:
-    """A show whose feed file names the audio beside it, so that no origin is needed."""
-    return shared_show(Spec(episodes=4, megabytes=0.2, cover_side=32, relative=True, base_url="."))
 
 
 async def kept(home: Path, feed: str = SLUG) -> list[bool]:

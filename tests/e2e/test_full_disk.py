@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +11,8 @@ import pytest
 from p2prss.units import GIB, MIB
 from tests.e2e.conftest import Serve
 from tests.e2e.program import Start, run
-from tests.e2e.show import SMALL, Show, downloaded_twice, hashes_of
+from tests.e2e.show import LOCAL, SMALL, Show, downloaded_twice, hashes_of
 from tests.e2e.small_disk import SmallDisk, small_disk
-from tests.tools.make_podcast import Spec
 
 FULL: Final = re.compile("disk is full|no space left on device", re.IGNORECASE)
 
@@ -25,7 +25,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture(scope="session")
 def large_show(shared_show: Callable[..., Show]) -> Show:
-    return shared_show(Spec(episodes=6, megabytes=1.5, cover_side=32, relative=True, base_url="."))
+    return shared_show(replace(LOCAL, episodes=6, megabytes=1.5))
 
 
 async def test_a_follower_goes_on_when_there_is_room_again(
@@ -62,7 +62,7 @@ async def test_a_publisher_goes_on_when_there_is_room_again(
     large_show: Show, disk: SmallDisk, serve: Serve, tmp_path: Path
 ) -> None:
     """It stops before the disk is full, as the last 2 GB are not for it."""
-    show = Show.make(tmp_path / "show", Spec(episodes=6, megabytes=1.5, cover_side=32))
+    show = Show.make(tmp_path / "show", replace(SMALL, episodes=6, megabytes=1.5))
     origin = serve(show)
     disk.remount(f"size={2 * 10**9 + 6 * MIB}")  # of which nothing is used
     home, there = disk.path / "home", {"prefix": disk.prefix}

@@ -1,22 +1,20 @@
 """Three homes: what the first has signed lives on without it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from p2prss.crypto.key_text import parse_key
 from tests.e2e.program import Start, run
-from tests.e2e.show import SMALL, Show, downloaded
-from tests.tools.make_podcast import Spec
+from tests.e2e.show import LOCAL, Show, downloaded
 
 LISTEN = ("--listen", "127.0.0.1:0")
 
 
 def relative(folder: Path, episodes: int = 4) -> Show:
     """A show whose feed file names the audio beside it."""
-    return Show.make(
-        folder, Spec(episodes=episodes, megabytes=0.2, cover_side=32, relative=True, base_url=".")
-    )
+    return Show.make(folder, replace(LOCAL, episodes=episodes))
 
 
 async def publish(show: Show, home: Path) -> str:
@@ -97,7 +95,7 @@ async def test_keys_and_links_in_every_form_mean_the_same_feed(start: Start, tmp
         done = await run("follow", *form, "--on-demand", "--once", "--no-http", home=home)
         assert done.event("synced")["key"] == key
         (listed,) = (await run("list", home=home)).lines
-        assert listed["title"] == ("Another name" if "name=Another" in form[0] else SMALL.title)
+        assert listed["title"] == ("Another name" if "name=Another" in form[0] else LOCAL.title)
 
 
 async def test_a_list_of_keys_is_seeded(start: Start, tmp_path: Path) -> None:
