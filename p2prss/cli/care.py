@@ -48,7 +48,10 @@ def verify(ctx: typer.Context, feed: OptionalFeed = None) -> None:
         )
         damaged = [report for report in reports if not report.ok]
         if damaged:
-            raise CorruptLogError(f"{len(damaged)} of {len(reports)} feeds are damaged: {damaged[0].problem}")
+            more = f"; and {len(damaged) - 1} more feeds" if len(damaged) > 1 else ""
+            raise CorruptLogError(
+                f"{damaged[0].slug or damaged[0].key} is damaged: {damaged[0].problem}{more}"
+            )
 
     context.run(main)
 

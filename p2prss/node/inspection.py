@@ -4,8 +4,9 @@ What only looks opens the store for reading and takes no lock, so it works while
 not local is counted as missing; nothing waits for peers.
 """
 
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 import msgspec
@@ -14,7 +15,14 @@ import trio
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Held
 from p2prss.drive.errors import DriveError
-from p2prss.errors import BlockUnavailableError, FeedFormatError, NetworkError, UsageError
+from p2prss.errors import (
+    BlockUnavailableError,
+    CorruptLogError,
+    FeedFormatError,
+    NetworkError,
+    P2prssError,
+    UsageError,
+)
 from p2prss.feed.model import ArchivedItem, Role
 from p2prss.feed.origin_url import redact
 from p2prss.log.checking import VerifyReport
@@ -78,7 +86,7 @@ class ShownEpisode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What reading a feed back showed."""
+    """What reading a feed back showed; ``damaged_files`` are paths in the drive."""
 
     key: str
     slug: str
@@ -86,6 +94,7 @@ class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int
     bytes: int
     damaged_blocks: int
+    damaged_files: tuple[str, ...]
     problem: str | None
 
 
@@ -198,7 +207,7 @@ async def _status(feed: OpenFeed) -> FeedStatus:
                     uncaptured += 1
                 else:
                     media[asset.path] = asset.byte_length or 0
-    except (NetworkError, BlockUnavailableError, FeedFormatError, DriveError) as error:
+    except (NetworkError, BlockUnavailableError, CorruptLogError, FeedFormatError, DriveError) as error:
         problem = str(error)
     held = {path: await _held(feed, path) for path in media}
     return FeedStatus(
@@ -224,7 +233,7 @@ async def _status(feed: OpenFeed) -> FeedStatus:
 async def _held(feed: OpenFeed, path: str) -> Held:
     try:
         return await feed.drive.held(path)
-    except (UsageError, NetworkError, BlockUnavailableError, DriveError):
+    except (UsageError, NetworkError, BlockUnavailableError, CorruptLogError, DriveError):
         return Held(0, 1)
 
 
@@ -246,6 +255,7 @@ async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
 async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
     cores = [feed.db]
     problems: list[str] = []
+    files: list[str] = []
     damaged = size = 0
     if feed.db.length and feed.db.has(0):
         cores.append(await feed.blobs())
@@ -263,7 +273,12 @@ async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
         size += report.checked_bytes
         if not report.clean:
             damaged += len(report.corrupt_blocks)
-            problems.append(_words(report))
+            problem = _words(report)
+            if core is not feed.db and (found := await _files_with(feed, report.corrupt_blocks)):
+                files += found
+                problem += f", in {await _title_of(feed, found[0])}"
+                problem += f" and {len(found) - 1} more files" if len(found) > 1 else ""
+            problems.append(problem)
     return VerifyResult(
         key=feed.saved.key,
         slug=feed.slug,
@@ -271,17 +286,38 @@ async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
         blocks=sum(core.held_total for core in cores),
         bytes=size,
         damaged_blocks=damaged,
+        damaged_files=tuple(files),
         problem="; ".join(problems) or None,
     )
+
+
+async def _files_with(feed: OpenFeed, blocks: Sequence[int]) -> list[str]:
+    """The files that hold some of these blocks; none where the drive's entries can't be read."""
+    found: list[str] = []
+    with suppress(P2prssError):
+        blobs = await feed.drive.blobs()
+        async for entry in feed.drive.entries():
+            ranges = await blobs.blocks(entry.blob) if entry.blob is not None else []
+            if any(bisect_left(blocks, start) < bisect_left(blocks, stop) for start, stop in ranges):
+                found.append(entry.path)
+    return found
+
+
+async def _title_of(feed: OpenFeed, path: str) -> str:
+    """The episode a file belongs to, else its path."""
+    with suppress(P2prssError):
+        for item in await feed.archive.items():
+            if path == item.path or any(asset.path == path for asset in item.assets):
+                return f"{item.title!r}"
+    return path
 
 
 def _words(report: VerifyReport) -> str:
     """What is wrong, in a few words."""
     wrong = []
     if report.corrupt_blocks:
-        wrong.append(
-            f"{len(report.corrupt_blocks)} blocks fail their hash, the first is {report.corrupt_blocks[0]}"
-        )
+        count = len(report.corrupt_blocks)
+        wrong.append(f"{count} blocks fail their hash" if count > 1 else "a block fails its hash")
     if report.corrupt_nodes:
         wrong.append(f"{len(report.corrupt_nodes)} nodes of the tree are wrong")
     if not report.head_valid:
