@@ -5,6 +5,7 @@ everything that is merely wanted in the background. Satisfies ``drive.core.Core`
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from math import inf
 from typing import Final
 
 import trio
@@ -20,6 +21,8 @@ from p2prss.replication.wants import Priority, Want
 PLAYHEAD_BLOCKS: Final = 4  # blocks in front of a reader that are asked for before all others
 READ_AHEAD_BLOCKS: Final = 128  # blocks behind those: 8 MiB at 64 KiB
 FIRST_READ_AHEAD_BLOCKS: Final = 16  # the same for one who begins: players look into a file and seek away
+LOOK_SECONDS: Final = 0.5  # between looks at whether anything is still to be expected of the peers
+QUIET_SECONDS: Final = 2.0  # without a block to fetch before we believe that there is none
 RUN_BLOCKS: Final = 16  # held blocks read from the disk in one turn: 1 MiB at 64 KiB
 
 
@@ -184,7 +187,7 @@ class PeerCore:
     def may_grow(self) -> bool:
         """Whether a longer log may come: a peer has one, or it is not known yet what peers have."""
         session = self.session
-        return not session.peers or session.offers > 0 or session.replicator.may_grow
+        return not session.peers or session.offers > 0 or self._peers_may_grow
 
     async def wait_changed(self, length: int, fork: int) -> None:
         """Wait until ``length`` and ``fork`` are no longer both these."""
@@ -200,8 +203,35 @@ class PeerCore:
 
     async def wait_whole(self) -> None:
         """Wait until every block is held and no peer is known to have more."""
-        while not self.length or self.held_total < self.length or self.session.replicator.may_grow:
+        while not self.length or self.held_total < self.length or self._peers_may_grow:
             self._check_failure()
+            await self._wait_news()
+
+    async def wait_exhausted(self) -> None:
+        """Wait until no peer is known to have a block that is missing here, nor a longer log.
+
+        Blocks that their owner has cleared are missing for good. What peers have is known by and by: nothing
+        must have been found for a while.
+        """
+        quiet_since = inf
+        while trio.current_time() < quiet_since + QUIET_SECONDS:
+            self._check_failure()
+            missing = not self.length or self.held_total < self.length
+            if self._peers_may_grow or (missing and not self.session.replicator.stalled):
+                quiet_since = inf
+            elif not missing:
+                return
+            else:
+                quiet_since = min(quiet_since, trio.current_time())
+            await self._wait_news()
+
+    @property
+    def _peers_may_grow(self) -> bool:
+        return self.session.replicator.may_grow(trio.current_time())
+
+    async def _wait_news(self) -> None:
+        """Wait for news, or until it is time to look at the clock: a peer's time may be up."""
+        with trio.move_on_after(LOOK_SECONDS):
             await self.session.changed.wait()
 
     async def _read_held(self, start: int, stop: int) -> list[bytes]:

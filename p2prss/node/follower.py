@@ -152,10 +152,10 @@ class Follower:
 
     async def _settle(self) -> None:
         """Give peers a moment to tell of a newer version, when there is one here already."""
-        session = self._feed.db.session
+        db = self._feed.db
         with trio.move_on_after(SETTLE_SECONDS):
-            while not session.peers or session.replicator.may_grow:
-                await session.changed.wait()
+            while db.may_grow:
+                await db.session.changed.wait()
 
 
 def select(items: Sequence[ArchivedItem], wanted: Wanted) -> Sequence[ArchivedItem]:

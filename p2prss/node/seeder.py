@@ -10,6 +10,7 @@ from p2prss.crypto.key_text import format_key
 from p2prss.drive.errors import DriveError
 from p2prss.feed.archive import MEDIA_FOLDER
 from p2prss.node.events import Event, Progress, Synced
+from p2prss.node.follower import merge
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.patience import Patience
 
@@ -29,6 +30,8 @@ class Seeder:
     async def run(self, *, once: bool = False, patience: Patience | None = None) -> None:
         """Keep everything, for ever or until all is here.
 
+        All is: what the present version of the drive names, and whatever else there is to be had. Blocks of
+        files that were replaced may be gone for good, as publishers clear them.
         Raises: with ``once`` NoPeersError when nobody brings what is missing; StorageError, DriveError.
         """
         db = self._feed.db
@@ -42,13 +45,25 @@ class Seeder:
             while True:
                 await db.wait_whole()
                 length, fork = db.length, db.fork
-                await blobs.wait_whole()
+                for start, stop in await self._named():
+                    await blobs.download(start, stop)
+                await blobs.wait_exhausted()
                 if (length, fork) == (db.length, db.fork):
                     self._emit(await self._synced())
                     if once:
                         break
                     await db.wait_changed(length, fork)
             nursery.cancel_scope.cancel()
+
+    async def _named(self) -> list[tuple[int, int]]:
+        """The ranges of blocks that the drive's entries name."""
+        drive = self._feed.drive
+        blobs, ranges = await drive.blobs(), list[tuple[int, int]]()
+        async for entry in drive.entries(on_malformed=_ignore):
+            if entry.blob is not None:
+                with suppress(DriveError):
+                    ranges += await blobs.blocks(entry.blob)
+        return merge([sorted(set(ranges))])
 
     async def _synced(self) -> Synced:
         """Count what the drive holds of a feed, 0 in any other drive; what is malformed does not count."""

@@ -95,6 +95,7 @@ class Peer:
         self.window = FIRST_WINDOW  # bytes
         self.latency = 0.0  # seconds
         self.last_answer_at = now
+        self.news_at = now  # when it came, or said something new about its length
         self.dry = False  # it was found to have nothing we could ask for; reset by news
         self.look_again_at = -inf  # not before then, for its announcements
         # Trouble

@@ -165,10 +165,14 @@ class Replicator:
         """A snapshot of every peer."""
         return [peer.statistics(self._now) for peer in self._peers.values()]
 
-    @property
-    def may_grow(self) -> bool:
+    def may_grow(self, now: float) -> bool:
         """Whether a longer log may come from the peers there are, as far as they have said."""
-        return self._scheduler.may_grow
+        return self._scheduler.may_grow(now)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether blocks are wanted that no peer has to offer, as far as they have said."""
+        return self._stalled
 
     # Wants
 
@@ -311,6 +315,7 @@ class Replicator:
         peer.dry = False
         self._scheduler.lengths_changed = True
         if changed:
+            peer.news_at = self._now
             peer.refused_upgrade = None
             self._wants.rewind(0, peer.number)  # a longer tree can prove more
         if changed and sync.fork == self._head.fork and sync.length < self._head.length:

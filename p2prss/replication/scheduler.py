@@ -97,13 +97,18 @@ class Scheduler:
         else:
             self.next_at = min(self.next_at, peer.look_again_at)
 
-    @property
-    def may_grow(self) -> bool:
-        """Whether a longer log is on its way, or a peer has not said yet whether it has one."""
+    def may_grow(self, now: float) -> bool:
+        """Whether a longer log is on its way, or a peer has not said yet whether it has one.
+
+        A peer that has not done in time what it seemed to promise is not waited for.
+        """
         return (
             self._upgrade is not None
             or self._reorg is not None
-            or any(not peer.synced or self._ahead(peer) for peer in self._peers.values())
+            or any(
+                (not peer.synced or self._ahead(peer)) and now - peer.news_at < REQUEST_TIMEOUT
+                for peer in self._peers.values()
+            )
         )
 
     # Asking
