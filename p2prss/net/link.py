@@ -15,7 +15,7 @@ import trio
 from p2prss.codec.compact import Buffer
 from p2prss.errors import NetworkError, P2prssError, RemoteProtocolError
 from p2prss.units import KIB
-from p2prss.wire.connection import MAX_QUEUED_BYTES, Connection, Event
+from p2prss.wire.connection import KEEP_ALIVE_SECONDS, MAX_QUEUED_BYTES, Connection, Event
 
 READ_SIZE: Final = 512 * KIB  # bytes asked of the stream at once
 WRITE_SIZE: Final = 256 * KIB  # bytes of small frames joined into one write
@@ -115,7 +115,9 @@ class Link:
     async def _keep_time(self, handle: Handler) -> None:
         """Fire the machine's timers: keep-alives go out, silence is noticed."""
         while self.connection.deadline < inf:
-            await trio.sleep_until(self.connection.deadline)
+            # A deadline may come nearer while we sleep: that of the handshake gives way to a keep-alive's.
+            soon = trio.current_time() + KEEP_ALIVE_SECONDS
+            await trio.sleep_until(min(self.connection.deadline, soon))
             handle(self.connection.handle_timer(trio.current_time()))
             self.flush()
 
