@@ -18,7 +18,7 @@ from p2prss.units import MIB
 
 RECORD_LIFETIME: Final = 20 * 60.0  # seconds; announcers come again after 10 to 12 minutes
 VALUE_LIFETIME: Final = 48 * 3600.0  # seconds
-MAX_RECORDS: Final = 65_536  # announcements of all topics, about 0.8 kB each in memory
+MAX_RECORDS: Final = 65_536  # announcements of all topics, about 0.9 kB each in memory
 MAX_RECORDS_PER_HOST: Final = 16_384  # a seedbox announces 10,000 feeds, in a small network all of them here
 MAX_RECORDS_PER_TOPIC: Final = 256  # a lookup returns 20 of them
 MAX_ROUTES: Final = 32_768  # servers that announced themselves

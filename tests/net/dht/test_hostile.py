@@ -13,8 +13,16 @@ from p2prss.net.dht.endpoint import Endpoint, node_id, pack_endpoint
 from p2prss.net.dht.expiring import ExpiringMap
 from p2prss.net.dht.messages import Command, Internal, Reply, Request, decode_datagram
 from p2prss.net.dht.node import DhtMachine
-from p2prss.net.dht.rate_limit import MAX_HOSTS, UNPROVEN_BURST, UNPROVEN_RATE, ReplyLimit
+from p2prss.net.dht.rate_limit import (
+    MAX_HOSTS,
+    PROVEN_BURST,
+    PROVEN_RATE,
+    UNPROVEN_BURST,
+    UNPROVEN_RATE,
+    ReplyLimit,
+)
 from p2prss.net.dht.records import Announcement, PeerRecord, sign_announcement
+from p2prss.net.dht.responder import VERIFY_COST
 from p2prss.net.dht.routing import K
 from p2prss.net.dht.state import SERVER, DhtConfig
 from p2prss.net.dht.storage import RecordStore, Route
@@ -258,3 +266,17 @@ def test_a_node_is_no_open_forwarder(command: Command) -> None:
             request = Request(1, HERE, command, target=TOPIC, value=value)
             machine.receive(request.encode(), VICTIM, SERVER, 0.0)
     assert {outgoing.to for outgoing in machine.data_to_send()} <= {VICTIM}
+
+
+def test_signatures_to_check_are_booked() -> None:
+    """A host that proved itself cannot keep a node busy with signatures either."""
+    machine = node()
+    machine.state.limit.prove(VICTIM.host, 0.0)
+    token = machine.state.tokens.issue(VICTIM.host, 0.0)
+    value = Announcement(PeerRecord(KEY.public_key), signature=bytes(64)).encode()
+    request = Request(1, HERE, Command.ANNOUNCE, token=token, target=TOPIC, value=value).encode()
+    for step in range(5000):
+        machine.receive(request, VICTIM, SERVER, step / 5000)
+    checked = 5000 - machine.state.limit.refused
+    assert checked <= (PROVEN_BURST + PROVEN_RATE) / VERIFY_COST
+    assert machine.data_to_send() == []
