@@ -11,6 +11,7 @@ what 128 slow readers of 4 MiB each have waiting; where that is not enough, thos
 Source: spec/04-connection, "Channels"; spec/05-replication, "Handshake"; spec/07-net, "Room".
 """
 
+from contextlib import suppress
 from itertools import count
 from random import Random
 from typing import Final
@@ -19,7 +20,7 @@ import trio
 from nacl.utils import random as random_bytes
 
 from p2prss.crypto.keys import CoreKey, DiscoveryKey, KeyPair, PublicKey
-from p2prss.errors import RemoteProtocolError
+from p2prss.errors import RemoteProtocolError, StorageError
 from p2prss.log.log import Log
 from p2prss.log.store import Store
 from p2prss.net.link import Link
@@ -185,8 +186,9 @@ class Exchange:
         session = None
         if remote.protocol == PROTOCOL:
             session = self._sessions.get(DiscoveryKey(remote.id))
-            if session is None and (log := self.store.find(DiscoveryKey(remote.id))) is not None:
-                session = self.session(log)
+            with suppress(StorageError):  # a log that cannot be opened is not served: the node has others
+                if session is None and (log := self.store.find(DiscoveryKey(remote.id))) is not None:
+                    session = self.session(log)
         if session is None:
             link.connection.reject(remote)
         else:

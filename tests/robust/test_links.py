@@ -1,13 +1,19 @@
 """Links at their edges: replayed bytes, idle peers, and things that happen in one and the same moment."""
 
+from dataclasses import replace
+
 import trio
 from trio.testing import MockClock
 
-from p2prss.errors import RemoteProtocolError
-from p2prss.net.exchange import IDLE_SECONDS
+from p2prss.crypto.keys import DiscoveryKey
+from p2prss.errors import CorruptLogError, RemoteProtocolError
+from p2prss.log.log import Log
+from p2prss.log.store import Store
+from p2prss.net.exchange import IDLE_SECONDS, Exchange
 from p2prss.wire.connection import HANDSHAKE_SECONDS
+from p2prss.wire.messages import Data
 from tests.fakes.lying_peer import LyingPeer
-from tests.robust.conftest import Scene, until
+from tests.robust.conftest import BLOCKS, Scene, until
 
 
 async def test_a_recorded_connection_cannot_be_played_again(scene: Scene) -> None:
@@ -133,3 +139,49 @@ async def test_a_log_can_be_opened_in_the_moment_in_which_a_link_ends(scene: Sce
     await trio.testing.wait_all_tasks_blocked()
     scene.connect_honest()
     await scene.download()
+
+
+class BrokenStore(Store):
+    """A store in which one log cannot be opened any more."""
+
+    def find(self, discovery_key: DiscoveryKey) -> Log | None:
+        raise CorruptLogError("the stored manifest does not fit the key")
+
+
+async def test_a_log_that_cannot_be_opened_is_refused_and_the_node_goes_on(
+    scene: Scene, nursery: trio.Nursery
+) -> None:
+    broken = Exchange(BrokenStore.in_memory(), nursery)
+
+    async def ask(peer: LyingPeer) -> None:
+        await peer.ready()
+
+    curious = scene.let_in(broken, ask, initiator=True)
+    await curious.lied.wait()
+    assert curious.channel is not None
+    assert curious.channel.closed
+    good = broken.store.create("good")
+    broken.session(good, eager=True)
+    assert not broken.drops
+
+
+async def test_a_forged_fork_takes_nothing_away(scene: Scene) -> None:
+    scene.connect_honest()
+    await scene.download()
+
+    async def forge(peer: LyingPeer) -> None:
+        forged = Store.in_memory().create("forged")
+        forged.append([b"forged"] * BLOCKS)
+        await peer.ready(fork=1)
+        for request in await peer.hear_requests():
+            proof = forged.answer(replace(request.proof, fork=0, manifest=False))
+            await peer.say(Data(request.id, replace(proof, fork=1)))
+        while True:
+            await peer.read()
+
+    scene.let_in(scene.reader, forge, initiator=True)
+    await until(lambda: scene.reader.drops)
+    assert scene.reader.drops == {"bad-proof": 1}
+    assert scene.core.log.head == scene.truth.head
+    assert scene.core.held_total == BLOCKS
+    assert scene.core.log.verify().clean
