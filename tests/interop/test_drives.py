@@ -305,6 +305,28 @@ async def test_we_follow_a_drive_of_theirs(
         await assert_same_past(drive, theirs, key, [])
 
 
+async def test_they_follow_a_drive_of_theirs_through_us(
+    js_peer: StartJsPeer, python_peer: StartPythonPeer
+) -> None:
+    with trio.fail_after(_PATIENCE):
+        writer, reader, ours = await js_peer("writer"), await js_peer("reader"), await python_peer()
+        key = (await writer.open_drive(name="show")).key
+        copy = await ours.drive(key)
+        ours.dial(await writer.listen())
+        await reader.open_drive(key=key)
+        await reader.connect(await ours.listen())
+        for number, step in enumerate(random_steps()[:8]):
+            await writer.batch(key, [*step, ("put", "/number", b"%d" % number)])
+            version = (await writer.drive_info(key)).version
+            while copy.version < version:
+                await copy.wait_changed(copy.version)
+            await copy.download_entries()
+            await copy.download("/number")
+            await reader.wait_length(key, version)
+            assert await rows_of_theirs(reader, key) == await rows_of_theirs(writer, key)
+            assert (await reader.read(key, "/number", data=True)).data == b"%d" % number
+
+
 async def test_we_read_a_drive_that_they_made_of_a_folder(
     js_peer: StartJsPeer, python_peer: StartPythonPeer, meet: Meet, tmp_path: Path
 ) -> None:
