@@ -6,7 +6,9 @@ P2prssError                   has exit_code; its text is one line that names the
 │   ├── LocalProtocolError      by our own code: a bug, never retried
 │   └── RemoteProtocolError     by the peer: drop the connection (has reason)
 │       ├── DecodeError           its bytes do not parse (has offset)
-│       └── ProofError            its proof does not verify
+│       ├── ProofError            its proof does not verify
+│       │   └── ConflictingHeadError  since another version is signed, too (log/verify.py)
+│       └── InvalidRequestError   its question makes no sense (log/proof.py)
 ├── NetworkError              3: nobody answers
 │   └── NoPeersError            no peer has what is wanted
 ├── StorageError              5: the disk said no
@@ -14,7 +16,10 @@ P2prssError                   has exit_code; its text is one line that names the
 │   ├── CorruptLogError         4: what the disk holds fails its hashes
 │   ├── SchemaError             1: the home was written by a newer version
 │   └── HomeLockedError         6: another process owns the home
+├── ConflictError             4: a log's writer has signed two versions that exclude each other
 ├── BlockUnavailableError     3: a block is not held, and nobody who has it answered
+├── DriveError                4: what a drive's writer put into it makes no sense (drive/errors.py)
+├── NotHeldError              1: asked for by a peer, who is told so (log/proof.py)
 ├── FeedError                 1: a feed cannot be read
 │   ├── FetchError              3: an origin cannot be reached, or answers with an error
 │   └── FeedFormatError         1: what came is no feed, or no feed we know how to read
@@ -111,6 +116,12 @@ class HomeLockedError(StorageError):
     """Another process owns the home."""
 
     exit_code = 6
+
+
+class ConflictError(P2prssError):
+    """A log's writer has signed two versions that exclude each other: no more is written or replicated."""
+
+    exit_code = 4
 
 
 class BlockUnavailableError(P2prssError):

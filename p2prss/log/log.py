@@ -17,6 +17,7 @@ from p2prss.crypto.hashes import discovery_key
 from p2prss.crypto.keys import CoreKey, KeyPair
 from p2prss.errors import (
     BlockUnavailableError,
+    ConflictError,
     CorruptLogError,
     DecodeError,
     LocalProtocolError,
@@ -24,7 +25,7 @@ from p2prss.errors import (
     StorageError,
     UsageError,
 )
-from p2prss.log.applying import Applied, Applying, block_ranges
+from p2prss.log.applying import STALE, Applied, Applying, block_ranges
 from p2prss.log.authority import Authority
 from p2prss.log.bitfield import PAGE_BITS, Bitfield
 from p2prss.log.checking import VerifyReport, check_log
@@ -40,6 +41,10 @@ MAX_BLOCK_BYTES: Final = 15 * MIB
 """Source: hypercore lib/core.js; the reference appends no larger block. None is taken from peers either."""
 
 NOT_OURS: Final = "this log is not ours to write"
+FROZEN: Final = (
+    "two versions that exclude each other are signed with this feed's key;"
+    " what is here stays, but it is neither changed nor shared any more"
+)
 
 
 class Log:
@@ -72,6 +77,7 @@ class Log:
         for number, page in storage.bitfield_pages():
             self.bitfield.load_page(number, page)
         self._contiguous_length = self.bitfield.first_unset()
+        self.frozen = False  # set by the store: the log is in conflict, nothing is added to it any more
         if manifest is not None and self._authority.manifest is None:
             self._learn_manifest(manifest)
 
@@ -134,14 +140,14 @@ class Log:
     def append(self, blocks: Sequence[Buffer]) -> Head:
         """Add blocks at the end, sign, store; the buffers are free again when this returns.
 
-        Raises: LocalProtocolError when the log is not ours to write or a block is too large; StorageError.
+        Raises: LocalProtocolError when the log is not ours to write or a block is too large; ConflictError
+        when it is frozen; StorageError.
         """
         with self._lock:
             head = self._head
             if not blocks:
                 return head
-            if self.key_pair is None:
-                raise LocalProtocolError(NOT_OURS)
+            key_pair = self._writing_pair()
             largest = max(map(len, blocks))
             if largest > MAX_BLOCK_BYTES:
                 raise LocalProtocolError(f"a block of {largest} bytes; {MAX_BLOCK_BYTES} are allowed")
@@ -152,7 +158,7 @@ class Log:
                     batch.append(block)
                 added = range(head.length, batch.length)
                 placed = list(zip(added, blocks, strict=True))
-                head = self._sign(batch.head(), self.key_pair)
+                head = self._sign(batch.head(), key_pair)
                 self._commit(
                     Change(nodes=batch.nodes, blocks=placed, staged=staged, head=head), added=[added]
                 )
@@ -163,11 +169,11 @@ class Log:
     def truncate(self, length: int, fork: int | None = None) -> Head:
         """Cut the log to ``length`` blocks and sign it under a higher fork (the next one unless given).
 
-        Raises: LocalProtocolError when the log is not ours, is shorter, or starts with a longer prologue.
+        Raises: LocalProtocolError when the log is not ours, is shorter, or starts with a longer prologue;
+        ConflictError when it is frozen.
         """
         with self._lock:
-            if self.key_pair is None:
-                raise LocalProtocolError(NOT_OURS)
+            key_pair = self._writing_pair()
             old = self._head
             fork = old.fork + 1 if fork is None else fork
             prologue = self._authority.prologue
@@ -178,7 +184,7 @@ class Log:
             shorter = Head.at(length, fork, self._storage.node)
             if shorter is None:
                 raise CorruptLogError(f"the log's tree has no roots for length {length}")
-            head = self._sign(shorter, self.key_pair)
+            head = self._sign(shorter, key_pair)
             self._commit(Change(truncated_to=length, head=head))
             return head
 
@@ -202,6 +208,13 @@ class Log:
         """Give back the room of dropped blocks; returns the bytes freed on the disk."""
         with self._lock:
             return self._storage.compact()
+
+    def _writing_pair(self) -> KeyPair:
+        if self.frozen:
+            raise ConflictError(FROZEN)
+        if self.key_pair is None:
+            raise LocalProtocolError(NOT_OURS)
+        return self.key_pair
 
     def _sign(self, head: Head, key_pair: KeyPair) -> Head:
         return replace(head, signature=self._authority.sign(head, key_pair))
@@ -347,6 +360,8 @@ class Log:
         Raises: DiskFullError, StorageError; nothing has changed then.
         """
         with self._lock:
+            if self.frozen:
+                return [STALE] * len(answers)
             applying = Applying(self._head, self._authority, self._storage, self.bitfield, MAX_BLOCK_BYTES)
             outcomes = [applying.take(request, proof) for request, proof in answers]
             if applying.changed:

@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from p2prss.crypto.derivation import ROOT_NAMESPACE, derive_key_pair
 from p2prss.crypto.hashes import discovery_key
@@ -24,6 +24,8 @@ from p2prss.log.memory_storage import MemoryBackend, MemoryStorage
 from p2prss.log.sqlite_backend import SqliteBackend
 from p2prss.log.storage import CoreEntry, CoreStorage, SignerName, StorageStatistics, StoreBackend
 
+CONFLICT_KIND: Final = "conflict"  # of records: what shows that a log is in conflict, by its key in hex
+
 
 class Store:
     """All logs of one home. Every log is opened once: the same key gives the same ``Log``."""
@@ -37,6 +39,7 @@ class Store:
         self._lock = threading.RLock()
         self._logs: dict[CoreKey, Log] = {}
         self._entries = {entry.discovery_key: entry for entry in backend.entries()}
+        self._conflicts = {key for key, _ in backend.records(CONFLICT_KIND)}
         self._names: dict[PublicKey, SignerName] = {}  # of the pairs derived so far
         self._imported: dict[CoreKey, KeyPair] = {}  # of a store without a home
         self._closed = False
@@ -139,6 +142,7 @@ class Store:
         if log is None:
             pair = key_pair or self._own_key_pair(entry)
             log = Log(entry.key, storage, manifest=manifest, key_pair=pair, read_only=self.read_only)
+            log.frozen = entry.key.hex() in self._conflicts
             self._logs[entry.key] = log
         return log
 
@@ -177,6 +181,19 @@ class Store:
                 log.retire()
             self._backend.remove(key)
             self._entries.pop(discovery_key(key), None)
+            if key.hex() in self._conflicts:
+                self._conflicts.discard(key.hex())
+                self.delete_record(CONFLICT_KIND, key.hex())
+
+    def freeze(self, log: Log, evidence: bytes) -> None:
+        """A log is in conflict with itself: from now on, also after a restart, nothing is added to it.
+
+        Args: evidence: what shows it to others; kept as a record.
+        """
+        with self._lock:
+            self.put_record(CONFLICT_KIND, log.key.hex(), evidence)
+            self._conflicts.add(log.key.hex())
+            log.frozen = True
 
     def compact(self) -> int:
         """Give back the room of dropped blocks in all logs; returns the bytes freed on the disk."""

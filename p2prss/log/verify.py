@@ -25,7 +25,17 @@ from p2prss.units import MAX_SAFE_INTEGER
 MAX_PATH_NODES: Final = 128  # nodes in one list of a proof; a tree of 2^53 blocks needs fewer than 2 x 53
 MAX_LENGTH: Final = MAX_SAFE_INTEGER // 2  # blocks, so that every tree index is a safe integer
 
+BAD_SIGNATURE: Final = "bad-signature"  # reason of a ProofError: a head that nobody has signed
+
 _Pairs = list[tuple[TreeNode, TreeNode]]
+
+
+class ConflictingHeadError(ProofError):
+    """``head`` is signed as ours is, on the same fork, and neither is the beginning of the other."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__("another log of this fork is signed, too", reason="conflict")
+        self.head = head
 
 
 class KnownLog(NamedTuple):
@@ -59,7 +69,7 @@ def verify_proof(known: KnownLog, request: ProofRequest | None, proof: Proof) ->
     Returns: what it adds; for an older fork, nothing.
     Raises: ProofError. It is ``unconnected`` when the proof may be right but is not tied to a node we hold;
     ``reason`` is ``bad-signature`` for a head nobody signed, ``bad-manifest`` for a foreign manifest,
-    ``conflict`` when two different heads of the same length and fork are signed, else ``bad-proof``.
+    ``conflict`` for a ConflictingHeadError, else ``bad-proof``.
     """
     if request is not None:
         _match(request, proof)
@@ -270,23 +280,24 @@ def _upgrade(
     nodes = [] if subtree is None or used else _anchored(known, subtree)
     if grown.length > head.length:
         if not authority.verify(grown, grown.signature):
-            raise ProofError("nobody who may sign has signed this head", reason="bad-signature")
+            raise ProofError("nobody who may sign has signed this head", reason=BAD_SIGNATURE)
         if base is not head:
-            _check_contains(base, batch, head)
+            _check_contains(base, batch, head, grown)
         return _Change(nodes + _collected(batch, subtree if used else None, known.node), grown)
     for root in grown.roots:
         held = known.node(root.index)
         if held is None:
             raise ProofError(f"node {root.index} is not held", unconnected=True)
         if held.hash != root.hash:
-            signed = authority.verify(grown, grown.signature)
-            raise ProofError("another log of this fork", reason="conflict" if signed else "bad-proof")
+            if authority.verify(grown, grown.signature):
+                raise ConflictingHeadError(grown)
+            raise ProofError("another log of this fork, which nobody has signed")
     if used:
         nodes = nodes + _collected(batch, subtree, known.node)
     return _Change(nodes)
 
 
-def _check_contains(base: Head, batch: TreeBatch, head: Head) -> None:
+def _check_contains(base: Head, batch: TreeBatch, head: Head, grown: Head) -> None:
     """Our head must be the beginning of the grown one, which did not start from it but from ``base``."""
     seen = {node.index: node for node in (*base.roots, *batch.nodes)}
     for root in head.roots:
@@ -294,7 +305,7 @@ def _check_contains(base: Head, batch: TreeBatch, head: Head) -> None:
         if node is None:
             raise ProofError(f"the log has grown to {head.length} blocks meanwhile", unconnected=True)
         if node.hash != root.hash:
-            raise ProofError("another log of this fork", reason="conflict")
+            raise ConflictingHeadError(grown)
 
 
 def _fork(known: KnownLog, authority: Authority, subtree: _Subtree | None, proof: Proof) -> _Change:
@@ -306,7 +317,7 @@ def _fork(known: KnownLog, authority: Authority, subtree: _Subtree | None, proof
     if subtree is not None and not used:
         raise ProofError(f"node {subtree.root.index} is not part of the fork")
     if not authority.verify(grown, grown.signature):
-        raise ProofError("nobody who may sign has signed this fork", reason="bad-signature")
+        raise ProofError("nobody who may sign has signed this fork", reason=BAD_SIGNATURE)
     ancestors = _common_length(known, grown)
 
     def kept(index: int) -> TreeNode | None:

@@ -11,6 +11,7 @@ what 128 slow readers of 4 MiB each have waiting; where that is not enough, thos
 Source: spec/04-connection, "Channels"; spec/05-replication, "Handshake"; spec/07-net, "Room".
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from random import Random
@@ -22,7 +23,9 @@ from nacl.utils import random as random_bytes
 from p2prss.crypto.keys import CoreKey, DiscoveryKey, KeyPair, PublicKey
 from p2prss.errors import RemoteProtocolError, StorageError
 from p2prss.log.log import Log
+from p2prss.log.merkle import Head
 from p2prss.log.store import Store
+from p2prss.net.conflict import make_evidence
 from p2prss.net.link import Link
 from p2prss.net.session import Port, Session
 from p2prss.units import MIB
@@ -40,13 +43,23 @@ MAX_HELD_BYTES: Final = 512 * MIB  # of unfinished frames and of what waits to b
 
 
 class Exchange:
-    """Owns the sessions and the links of one store. Lives in the nursery it is given."""
+    """Owns the sessions and the links of one store. Lives in the nursery it is given.
+
+    Args: patience: seconds a reader waits for a block; on_conflict: told of a log that was frozen.
+    """
 
     def __init__(
-        self, store: Store, nursery: trio.Nursery, *, random: Random | None = None, patience: float = PATIENCE
+        self,
+        store: Store,
+        nursery: trio.Nursery,
+        *,
+        random: Random | None = None,
+        patience: float = PATIENCE,
+        on_conflict: Callable[[Log], None] = lambda _: None,
     ) -> None:
         self.store = store
-        self.patience = patience  # seconds a reader waits for a block
+        self.patience = patience
+        self._on_conflict = on_conflict
         self.drops: dict[str, int] = {}  # reason → how many links ended for it
         self._nursery = nursery
         self._random = random or Random(random_bytes(16))
@@ -76,7 +89,7 @@ class Exchange:
         """The session of a log, opened on every link when ``eager`` is asked for the first time."""
         session = self._sessions.get(log.discovery_key)
         if session is None:
-            session = Session(log, self._nursery, self._random, self.patience)
+            session = Session(log, self._nursery, self._random, self.patience, self._freeze)
             self._sessions[log.discovery_key] = session
         if eager and not session.eager:
             session.eager = True
@@ -92,12 +105,27 @@ class Exchange:
         for discovery_key, session in list(self._sessions.items()):
             if session.log.key == key:
                 del self._sessions[discovery_key]
-                for link, state in self._links.items():
-                    for channel, opened in list(state.channels.items()):
-                        if opened.session is session:
-                            channel.close()
-                            self._leave(state, channel)
-                            link.flush()
+                self._close_channels(session)
+
+    def _close_channels(self, session: Session) -> None:
+        for link, state in self._links.items():
+            for channel, opened in list(state.channels.items()):
+                if opened.session is session:
+                    channel.close()
+                    self._leave(state, channel)
+                    link.flush()
+
+    async def _freeze(self, session: Session, other: Head) -> None:
+        """Two heads of a log are signed: keep both, and have nothing to do with it any more."""
+        log = session.log
+        session.freeze()
+        self._close_channels(session)
+        try:
+            evidence = await trio.to_thread.run_sync(make_evidence, log, other)
+            await trio.to_thread.run_sync(self.store.freeze, log, evidence)
+        except StorageError:
+            log.frozen = True  # while we run; afterwards it will be found out again
+        self._on_conflict(log)
 
     async def use_stream(
         self,
@@ -172,7 +200,7 @@ class Exchange:
 
     def _offer(self, link: Link, state: "_LinkState", session: Session) -> None:
         """Open our side of a log's channel, unless it is open already."""
-        if session in state.sessions:
+        if session in state.sessions or session.conflict is not None:
             return
         proof = capability(state.handshake_hash, initiator=state.initiator, core_key=session.log.key)
         handshake = ReplicationHandshake(proof).encode()
@@ -189,7 +217,7 @@ class Exchange:
             with suppress(StorageError):  # a log that cannot be opened is not served: the node has others
                 if session is None and (log := self.store.find(DiscoveryKey(remote.id))) is not None:
                     session = self.session(log)
-        if session is None:
+        if session is None or session.conflict is not None:
             link.connection.reject(remote)
         else:
             self._offer(link, state, session)

@@ -6,7 +6,7 @@ whatever came in while the last batch was on the disk makes the next, so one com
 when they stream in, and a single block waits for nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from random import Random
@@ -14,10 +14,12 @@ from typing import Final
 
 import trio
 
-from p2prss.errors import RemoteProtocolError, StorageError
-from p2prss.log.log import Log
+from p2prss.errors import ConflictError, P2prssError, RemoteProtocolError, StorageError
+from p2prss.log.log import FROZEN, Log
+from p2prss.log.merkle import Head
 from p2prss.log.proof import InvalidRequestError, NotHeldError
 from p2prss.log.proof_parts import Proof
+from p2prss.log.verify import ConflictingHeadError
 from p2prss.net.link import Link
 from p2prss.replication.limits import APPLY_PAUSE
 from p2prss.replication.replicator import Apply, Drop, Replicator, Send, Serve
@@ -37,15 +39,23 @@ class Port:
     channel: MuxChannel
 
 
+OnConflict = Callable[["Session", Head], Awaitable[None]]
+"""Told of another head of the log that is signed as well."""
+
+
 class Session:
     """A log that is open for replication. All methods run in the trio thread."""
 
-    def __init__(self, log: Log, nursery: trio.Nursery, random: Random, patience: float) -> None:
+    def __init__(
+        self, log: Log, nursery: trio.Nursery, random: Random, patience: float, on_conflict: OnConflict
+    ) -> None:
         self.log = log
         self.patience = patience  # seconds a reader waits for a block
         self.replicator = Replicator(log, random=random)
+        self.conflict = ConflictError(FROZEN) if log.frozen else None  # why it is open on no link
         self.eager = False  # offer the log on every link, rather than only where the peer asks for it
         self.offers = 0  # links on which we offered the log, and the peer has not answered yet
+        self._on_conflict = on_conflict
         self._failure: StorageError | None = None
         self._failed_until = -inf  # so long the replicator rests; then storing is tried again
         self._nursery = nursery
@@ -67,8 +77,10 @@ class Session:
         return self._ports
 
     @property
-    def failure(self) -> StorageError | None:
+    def failure(self) -> P2prssError | None:
         """Why nothing can be stored at present; None when all is well, or may be well again."""
+        if self.conflict is not None:
+            return self.conflict
         return self._failure if trio.current_time() < self._failed_until else None
 
     @property
@@ -100,6 +112,13 @@ class Session:
         self.replicator.core_changed(trio.current_time())
         self._announce()
         self.drain()
+
+    def freeze(self) -> None:
+        """The log is in conflict: nothing is asked or answered any more; the caller closes its channels."""
+        self.conflict = ConflictError(FROZEN)
+        self._serves.clear()
+        self._applies.clear()
+        self._announce()
 
     def written(self, peer: int, queued_bytes: int) -> None:
         """The peer's link has written something out: more may be answered."""
@@ -168,6 +187,10 @@ class Session:
                 self._fail(batch, error)
                 continue
             self._failure = None
+            for outcome in outcomes:
+                if isinstance(outcome.error, ConflictingHeadError):
+                    await self._on_conflict(self, outcome.error.head)
+                    return
             now = trio.current_time()
             for apply, outcome in zip(batch, outcomes, strict=True):
                 self.replicator.applied(apply, outcome, now)

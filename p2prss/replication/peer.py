@@ -101,6 +101,7 @@ class Peer:
         # Trouble
         self.refusals = 0  # NoData, less answers
         self.refused_upgrade: tuple[int, int] | None = None  # (fork, length) it did not bring us to
+        self.doubt: Flight | None = None  # asks for all of its log: what it sent does not fit ours
         self.bare_upgrades = False  # asked for a longer log, it refused because of the block beside it
         self.resting_until = -inf
         self._rest = FIRST_REST

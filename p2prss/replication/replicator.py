@@ -13,8 +13,10 @@ once per batch of messages. Source: hypercore lib/replicator.js; spec/05-replica
 from math import inf
 from typing import TYPE_CHECKING
 
+from p2prss.errors import ProofError
 from p2prss.log.merkle import Head
 from p2prss.log.proof_parts import Proof, ProofRequest
+from p2prss.log.verify import BAD_SIGNATURE
 from p2prss.replication.announcer import Announcer
 from p2prss.replication.announcing import want_reply
 from p2prss.replication.answers import exceeds, lacks
@@ -234,10 +236,9 @@ class Replicator:
         if self._downloads.applied(apply, verdict) and apply.proof.block is not None:
             self._stored.append(apply.proof.block.index)
         self._end_parts(apply, verdict)
-        if verdict is Verdict.REJECTED:
-            entry = self._peers.get(apply.peer)
-            if entry is not None:
-                self._drop(entry, DropReason.BAD_PROOF)
+        entry = self._peers.get(apply.peer)
+        if entry is not None and (verdict is Verdict.REJECTED or _resolves_doubt(entry, apply.request)):
+            self._suspect(entry, apply.request, answer.error)
         if answer.upgraded or answer.truncated_to is not None or apply.proof.manifest is not None:
             self._refresh(answer.truncated_to)
 
@@ -290,6 +291,9 @@ class Replicator:
         self._now = now
         if now >= self._scheduler.next_at:
             self._scheduler.handle_timer(now)
+            for peer in list(self._peers.values()):
+                if peer.doubt is not None and peer.doubt.given_up:
+                    self._drop(peer, DropReason.BAD_PROOF)
         if now >= self._server.next_at:
             self._server.next_at = inf
             for peer in self._peers.values():
@@ -401,11 +405,32 @@ class Replicator:
         self._refused(peer, flight)
 
     def _refused(self, peer: Peer, flight: Flight) -> None:
+        if flight is peer.doubt:
+            self._drop(peer, DropReason.BAD_PROOF)
+            return
         peer.refusals += 1
         block = flight.request.block
         if block is not None:
             peer.holdings.drop(block.index, block.index + 1, self._bitfield_bound)
         self._scheduler.refused(flight)
+
+    def _suspect(self, peer: Peer, request: ProofRequest, error: ProofError | None) -> None:
+        """What a peer answered is false: drop it. But what nobody has signed as a longer version of our log
+        may be signed as another one; so first see its whole log, of which the log can tell."""
+        upgrade = request.upgrade
+        may_be_another = (
+            peer.doubt is None
+            and upgrade is not None
+            and 0 < upgrade.start <= self._head.length
+            and request.fork == peer.fork == self._head.fork
+            and peer.length > 0
+            and error is not None
+            and error.reason == BAD_SIGNATURE
+        )
+        if may_be_another:
+            peer.doubt = self._scheduler.ask_all(peer, self._now)
+        else:
+            self._drop(peer, DropReason.BAD_PROOF)
 
     def _charge(self, peer: Peer, tokens: float) -> bool:
         """Count a small message; False when the peer is dropped for sending too many."""
@@ -513,6 +538,10 @@ class Replicator:
                     self._events.append(Completed(seek))
                 else:
                     seek.asked = False
+
+
+def _resolves_doubt(peer: Peer, request: ProofRequest) -> bool:
+    return peer.doubt is not None and peer.doubt.request is request
 
 
 def _common_length(old: Head, new: Head) -> int:

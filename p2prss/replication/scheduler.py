@@ -324,6 +324,12 @@ class Scheduler:
             )
             self._reorg = self._downloads.ask(peer, request, Priority.PLAYHEAD, _PROOF_BYTES, now)
 
+    def ask_all(self, peer: Peer, now: float) -> Flight:
+        """Ask a peer to prove its log from the start, by way of the length both have."""
+        upgrade = UpgradeRequest(0, min(self.head.length, peer.length))
+        request = ProofRequest(self.head.fork, upgrade=upgrade)
+        return self._downloads.ask(peer, request, Priority.PLAYHEAD, _PROOF_BYTES, now)
+
     # Seeking
 
     def _ask_seeks(self, now: float) -> None:
