@@ -172,6 +172,7 @@ async def test_a_port_that_the_user_chose_is_announced(start_on: StartOn, show: 
         assert status.lan.port is None
 
 
+@pytest.mark.slow
 async def test_who_vanishes_is_forgotten_and_who_comes_back_is_found(
     start_on: StartOn, show: Path, tmp_path: Path
 ) -> None:
@@ -212,6 +213,7 @@ async def memory_of(pid: int) -> int:
     return 1024 * next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS:"))
 
 
+@pytest.mark.slow
 async def test_hostile_announcements_cost_little_and_hide_nobody(
     hosts: Cable, start_on: StartOn, show: Path, tmp_path: Path
 ) -> None:
