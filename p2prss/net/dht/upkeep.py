@@ -21,7 +21,7 @@ OLD_SECONDS: Final = 30 * 60.0  # a member for this long is trusted with a pause
 RESAMPLE_SECONDS: Final = 30 * 60.0  # until the same node is asked for our address again
 SLEEP_SECONDS: Final = 15.0  # a tick this late means the machine slept
 MAX_SWAPS: Final = 3  # oldest members of full rows being pinged at once
-MAX_CHECKS: Final = 10  # down hints and newcomers being checked at once
+MAX_CHECKS: Final = 10  # of newcomers, and of down hints, at once
 MAX_DOWN_HINTS: Final = 50  # sent per tick
 _BUSY: Final = 2  # requests in flight above which fewer pings are sent
 
@@ -32,7 +32,8 @@ class Upkeep:
     def __init__(self, state: NodeState) -> None:
         self._state = state
         self._swaps = 0
-        self._checking: set[Endpoint] = set()
+        self._newcomers: set[Endpoint] = set()  # being checked
+        self._suspects: set[Endpoint] = set()  # being checked
         self._hints_left = MAX_DOWN_HINTS
         self._ticks = 0
         self._strangers_asked: set[Endpoint] = set()  # nodes without an id that told us our address
@@ -62,12 +63,12 @@ class Upkeep:
         state = self._state
         if state.table.get(node_id(source)) is not None:
             return  # a request proves nothing: its source may be forged
-        if not state.accepts(source) or source in self._checking or len(self._checking) >= MAX_CHECKS:
+        if not state.accepts(source) or not self._may_check(source, self._newcomers):
             return
         row = state.table.row(node_id(source))
         if len(row) >= K or not state.table.is_welcome(Contact.new(source, now), row):
             return
-        self._check(source, now)
+        self._check(source, self._newcomers, now)
 
     def dead(self, endpoint: Endpoint) -> None:
         """A node never answered."""
@@ -76,11 +77,11 @@ class Upkeep:
     def check_down(self, endpoint: Endpoint, now: float) -> None:
         """Somebody says a node we know is dead: see for ourselves."""
         contact = self._state.table.get(node_id(endpoint))
-        if contact is None or endpoint in self._checking or len(self._checking) >= MAX_CHECKS:
+        if contact is None or not self._may_check(endpoint, self._suspects):
             return
         if contact.down_hints == 0 or now - contact.pinged_at > TICK_SECONDS:
             contact.down_hints += 1
-            self._check(endpoint, now)
+            self._check(endpoint, self._suspects, now)
 
     def hint_down(self, referrer: Endpoint, dead: Endpoint, now: float) -> None:
         """Tell a node that one it named is dead."""
@@ -138,18 +139,22 @@ class Upkeep:
             endpoint, Internal.PING, now, internal=True, on_failure=lambda _: self.dead(endpoint)
         )
 
-    def _check(self, endpoint: Endpoint, now: float) -> None:
+    @staticmethod
+    def _may_check(endpoint: Endpoint, checking: set[Endpoint]) -> bool:
+        return endpoint not in checking and len(checking) < MAX_CHECKS
+
+    def _check(self, endpoint: Endpoint, checking: set[Endpoint], now: float) -> None:
         def answered(_response: Response, _now: float) -> None:
-            self._checking.discard(endpoint)
+            checking.discard(endpoint)
 
         def silent(_now: float) -> None:
-            self._checking.discard(endpoint)
+            checking.discard(endpoint)
             self.dead(endpoint)
 
         if self._state.send_request(
             endpoint, Internal.PING, now, internal=True, on_reply=answered, on_failure=silent
         ):
-            self._checking.add(endpoint)
+            checking.add(endpoint)
 
     def _swap(self, newcomer: Contact, now: float) -> None:
         """A row is full: its oldest member answers, or gives up its place."""

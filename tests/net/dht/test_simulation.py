@@ -6,7 +6,7 @@ from p2prss.net.dht.endpoint import Endpoint, node_id
 from p2prss.net.dht.routing import MAX_PER_HOST, distance
 from tests.net.dht.simulation import Simulation, churn
 
-NODES = 80
+NODES = 60
 
 
 def test_lookups_succeed_while_ten_percent_leave_every_minute() -> None:
