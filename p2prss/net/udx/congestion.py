@@ -24,6 +24,7 @@ INITIAL_WINDOW: Final = 10  # packets
 MIN_WINDOW: Final = 4  # packets
 MAX_WINDOW: Final = 16_384  # packets, some 23 MiB: what a lying peer can make us keep
 TICK: Final = 0.001  # seconds
+LEAST_ROUND: Final = 0.004  # seconds; in less, timers that come late look like a full path
 
 HIGH_GAIN: Final = 2.88539  # 2 / ln 2: doubles the rate each round trip
 DRAIN_GAIN: Final = 1 / HIGH_GAIN
@@ -38,10 +39,12 @@ BURST_ROUNDS: Final = 5  # round trips, once to twice, an acknowledged surplus c
 MAX_SURPLUS: Final = 0.1  # seconds of packets
 MIN_RTT_SECONDS: Final = 10.0  # a shortest round trip counts
 PROBE_RTT_SECONDS: Final = 0.2
-BURST_SECONDS: Final = 0.003  # of packets that may leave at once: timers come a millisecond late, and more
+BURST_SECONDS: Final = 0.005  # of packets that may leave at once: timers come milliseconds late
+UNPACED: Final = 64  # packets under way before a path shorter than our timers is paced
 TOLERATED_LOSS: Final = 0.2  # of a window, in one round trip
 LEAST_PAUSE: Final = 0.0001  # seconds; far above what the clock's rounding can undo
 SPARE_WINDOW: Final = 32  # packets above the computed window: peers acknowledge batches
+SPARE_SECONDS: Final = 0.002  # of packets above it: both ends wait for their turn on a processor
 
 
 class Mode(Enum):
@@ -82,6 +85,7 @@ class Bbr:
         self._rates: deque[tuple[int, float]] = deque()  # (round, rate), rates descending
         self._round = 0
         self._round_ends_at = 0  # packets delivered
+        self._round_at = now - LEAST_ROUND
         self._pacing_gain, self._window_gain = HIGH_GAIN, HIGH_GAIN
         self._full_rate = 0.0
         self._full_rounds = 0
@@ -101,8 +105,12 @@ class Bbr:
 
     # ---------------------------------------------------------------- sending
 
-    def allowance(self, now: float) -> int:
-        """Packets that pacing lets go now."""
+    def allowance(self, in_flight: int, now: float) -> int:
+        """Packets that pacing lets go now.
+
+        A path whose round trip is shorter than a timer's delay is paced by its acknowledgements: were it by
+        late timers, their rate would be measured, and taken for the path's.
+        """
         elapsed = now - self._tokens_at
         if elapsed > 0:
             self._tokens_at = now
@@ -110,6 +118,8 @@ class Bbr:
                 self._tokens = INITIAL_WINDOW
             else:
                 self._tokens = min(self._tokens + elapsed * self.pacing_rate, self._bucket)
+        if self.min_rtt <= TICK:
+            return max(int(self._tokens), UNPACED - in_flight)
         return int(self._tokens)
 
     def next_allowance(self, now: float) -> float:
@@ -136,7 +146,7 @@ class Bbr:
 
     def spend(self, count: int) -> None:
         """So many packets left."""
-        self._tokens -= count
+        self._tokens = max(self._tokens - count, 0.0)
 
     def ran_dry(self, in_flight: int) -> None:
         """There is nothing more to send though the window is open."""
@@ -153,8 +163,9 @@ class Bbr:
         self._delivered += count
         interval = max(burst.sent_at - burst.first_sent_at, now - burst.delivered_at, TICK)
         self._first_sent_at, self._delivered_at = burst.sent_at, now
-        round_started = burst.delivered >= self._round_ends_at
+        round_started = burst.delivered >= self._round_ends_at and now >= self._round_at + LEAST_ROUND
         if round_started:
+            self._round_at = now
             self._round += 1
             self._round_ends_at = self._delivered
             self._round_lost = 0
@@ -241,7 +252,7 @@ class Bbr:
         if self.mode is Mode.DRAIN and in_flight <= self._path(1.0):
             self._probe_rate(now)
         elif self.mode is Mode.PROBE_RATE:
-            lasted = now - self._phase_at > self.min_rtt
+            lasted = now - self._phase_at > max(self.min_rtt, LEAST_ROUND)
             gain = self._pacing_gain
             if gain > 1.0:
                 lasted = lasted and (self._recovering or in_flight >= self._path(gain))
@@ -292,7 +303,7 @@ class Bbr:
             self.pacing_rate = rate
 
     def _set_window(self, count: int, in_flight: int) -> None:
-        target = self._path(self._window_gain) + SPARE_WINDOW
+        target = self._path(self._window_gain) + SPARE_WINDOW + int(self.rate * SPARE_SECONDS)
         if self._filled:
             target += min(max(self._surplus), int(self.rate * MAX_SURPLUS))
         if self._conserving:

@@ -88,7 +88,7 @@ class SendSide:
         room = congestion.window - flight.in_flight
         if room <= 0 or not (flight.lost_count or self.pending):
             return []
-        room = min(room, congestion.allowance(now), MAX_BURST)
+        room = min(room, congestion.allowance(flight.in_flight, now), MAX_BURST)
         out: list[bytes] = []
         if room > 0 and flight.lost_count:
             self._send_again(flight.take_lost(room), envelope, now, out)

@@ -92,7 +92,8 @@ async function run (request) {
       const socket = udx.createSocket()
       socket.bind(0, '127.0.0.1')
       sockets.push(socket)
-      await stream.flush() // acknowledgements that come to the old socket are refused from now on
+      // acknowledgements that come to the old socket are refused from now on
+      while (stream.inflight > 0) await new Promise((resolve) => setTimeout(resolve, 5))
       await stream.changeRemote(socket, request.remote, request.port, '127.0.0.1')
       return { port: socket.address().port }
     }
