@@ -230,10 +230,10 @@ class DhtMachine:
         """Fill the table from the bootstrap nodes; without any, or an answer, it is tried again later."""
         if on_done is not None:
             self._on_bootstrapped.append(on_done)
-        if self._bootstrapping is not None and not self._bootstrapping.finished:
+        if self._bootstrapping is not None:
             self._bootstrapping.add(self.state.bootstraps, now)  # there may be new ones
             return
-        self._bootstrapping = self.start_query(
+        query = self.start_query(
             self.state.table.own_id,
             Internal.FIND_NODE,
             now,
@@ -241,6 +241,7 @@ class DhtMachine:
             on_done=self._bootstrap_done,
             sends=SENDS,
         )
+        self._bootstrapping = None if query.finished else query
 
     def start_query(
         self,
@@ -361,6 +362,7 @@ class DhtMachine:
         return known if len(known) >= K else [*known, *self.state.bootstraps]
 
     def _bootstrap_done(self, query: RunningQuery, now: float) -> None:
+        self._bootstrapping = None
         if query.successes == 0 and self.state.bootstraps:
             self._refresh_at = now + TICK_SECONDS
             return
