@@ -49,6 +49,7 @@ class FeedWriter:
     async def open(cls, drive: Drive) -> Self:
         """Read what a drive of our own holds; an empty one is fine.
 
+        What a run appended that ended before it wrote the entry is forgotten: it would take room for ever.
         Raises: FeedFormatError when it holds something else, or a later format.
         """
         archive = FeedArchive(drive)
@@ -60,10 +61,16 @@ class FeedWriter:
             for item in items:
                 writer._remember(item.assets)
             writer._remember(writer.info.channel_assets if writer.info else ())
-        async for entry in drive.list(MEDIA_FOLDER):
-            if entry.blob is not None:
+        blobs, named = await drive.blobs(), 0
+        async for entry in drive.entries():
+            if entry.blob is None:
+                continue
+            named = max([named, *(stop for _, stop in await blobs.blocks(entry.blob))])
+            if entry.path.startswith(f"{MEDIA_FOLDER}/"):
                 writer.media[entry.path.rpartition("/")[2].partition(".")[0]] = entry.path
                 writer.media_bytes += entry.blob.byte_length
+        if blobs.core.held(named, blobs.core.length):  # behind all that any version names: bytes come first
+            await blobs.core.clear(named, blobs.core.length)
         return writer
 
     @property

@@ -32,6 +32,7 @@ from p2prss.units import KIB
 from tests.e2e.program import Line, Program, run, running
 from tests.e2e.show import Show
 from tests.fakes.quiet_origin import QuietOrigin
+from tests.robust.conftest import until
 from tests.robust.moments import Moment
 from tests.tools.make_podcast import Hit, Origin, Spec
 
@@ -40,6 +41,7 @@ SEED = int(os.environ.get("P2PRSS_KILL_SEED", "1"))
 SHOW = Spec(episodes=8, megabytes=0.4, cover_side=64)
 ORIGIN_RATE = 1_500_000  # bytes a second and connection, so that there is time to be killed in
 LINK_RATE = 4_000_000  # bytes a second
+TEXT_BYTES = 256 * KIB  # of everything in the feed that is no media, entries included
 ITEMS_IN_FLIGHT = 3  # two are fetched, one is stored: these a killed publisher may fetch again
 
 
@@ -100,6 +102,7 @@ class PublisherHome:
     home: Path
     source: str
     kills: int = 0
+    held: int = 0  # bytes of all blocks, at the last look
     captured: set[str] = field(default_factory=set)  # addresses of the files in the feed, at the last look
     downloads: Counter[str] = field(default_factory=Counter)  # whole media files the origin sent
 
@@ -109,7 +112,7 @@ class PublisherHome:
 
     async def check(self, witness: Witness, lines: Sequence[Line]) -> None:
         """After a kill or an end: all is sound, and what was told or let out is there."""
-        await verified(self.home)
+        self.held = await verified(self.home)
         if not HomePaths(self.home).exists:
             assert not witness.logs
             return
@@ -191,17 +194,25 @@ async def finish_publisher(home: PublisherHome, witness: Witness, origin: Origin
         assert published["episodes"] == SHOW.episodes
         assert not published["failed"]
         home.note_hits(origin.hits)
-        for status in await feed_status(HomePaths(home.home), None):
-            assert status.local_media_files == status.media_files == published["media_files"]
-        with trio.fail_after(30):
-            while len(witness.logs) < 2 or any(log.contiguous_length < log.length for log in witness.logs):  # noqa: ASYNC110 - several logs change
-                await trio.sleep(0.02)
+        (status,) = await feed_status(HomePaths(home.home), None)
+        assert status.local_media_files == status.media_files == published["media_files"]
+        await until(lambda: sum(log.length for log in witness.logs) == status.blocks, 30)
+        for log in witness.logs:
+            with trio.fail_after(30):
+                await witness.core(log.key, None).wait_exhausted()
+    async with open_for_reading(HomePaths(home.home)) as (_, _, store):
+        for copy in witness.logs:
+            log = store.open_log(copy.key)
+            assert copy.head == log.head
+            assert all(copy.bitfield.all_set(run.start, run.stop) for run in log.bitfield.runs(0, log.length))
     await home.check(witness, program.lines)
     assert set(witness.exchange.drops) <= {"timeout"}
     assert home.downloads.keys() >= {f"/{one['path']}" for one in show.episodes}
     again = sum(count - 1 for count in home.downloads.values())
     assert again <= ITEMS_IN_FLIGHT * home.kills
-    assert not list((home.home / "incoming").glob("*"))  # what killed runs had begun is gone
+    # What killed runs had begun is gone: their downloads, and bytes that no entry names.
+    assert not list((home.home / "incoming").glob("*"))
+    assert home.held <= status.bytes + TEXT_BYTES
 
 
 async def visit_when_ready(witness: Witness, program: Program) -> None:
