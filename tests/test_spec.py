@@ -651,7 +651,7 @@ def test_the_table_of_exit_codes() -> None:
         int(code): names.split(", ") for code, names, _ in table("00-overview.md", "Exit codes") if names
     }
     found: dict[int, list[str]] = {}
-    for name, kind in vars(errors).items():
+    for name, kind in {**vars(errors), "DriveError": DriveError}.items():
         if isinstance(kind, type) and issubclass(kind, errors.P2prssError):
             found.setdefault(kind.exit_code, []).append(name)
     for code, names in found.items():

@@ -4,7 +4,7 @@ import typer
 
 from p2prss.cli.context import Context
 from p2prss.cli.options import FeedArgument, OptionalFeed
-from p2prss.cli.output import format_bytes
+from p2prss.cli.output import format_bytes, printable
 
 
 def register(app: typer.Typer) -> None:
@@ -67,6 +67,9 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
                 for one in found
             ],
         )
+        for one in found:
+            if one.problem is not None:
+                context.output.talk(f"{one.slug or one.key}: {printable(one.problem)}")
 
     context.run(main)
 

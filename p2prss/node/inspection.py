@@ -17,6 +17,7 @@ from p2prss.drive.blobs import Held
 from p2prss.drive.errors import DriveError
 from p2prss.errors import (
     BlockUnavailableError,
+    ConflictError,
     CorruptLogError,
     FeedFormatError,
     NetworkError,
@@ -207,8 +208,17 @@ async def _status(feed: OpenFeed) -> FeedStatus:
                     uncaptured += 1
                 else:
                     media[asset.path] = asset.byte_length or 0
-    except (NetworkError, BlockUnavailableError, CorruptLogError, FeedFormatError, DriveError) as error:
+    except (
+        NetworkError,
+        BlockUnavailableError,
+        ConflictError,
+        CorruptLogError,
+        FeedFormatError,
+        DriveError,
+    ) as error:
         problem = str(error)
+    if feed.conflict is not None:
+        problem = str(feed.conflict)
     held = {path: await _held(feed, path) for path in media}
     return FeedStatus(
         key=saved.key,
@@ -233,7 +243,7 @@ async def _status(feed: OpenFeed) -> FeedStatus:
 async def _held(feed: OpenFeed, path: str) -> Held:
     try:
         return await feed.drive.held(path)
-    except (UsageError, NetworkError, BlockUnavailableError, CorruptLogError, DriveError):
+    except (UsageError, NetworkError, BlockUnavailableError, ConflictError, CorruptLogError, DriveError):
         return Held(0, 1)
 
 

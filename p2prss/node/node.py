@@ -7,7 +7,7 @@ line asked for. Nothing here decides about bytes: a node only owns the parts and
 import errno
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from random import SystemRandom
@@ -17,15 +17,24 @@ import msgspec
 import trio
 
 from p2prss.crypto.key_text import format_key
-from p2prss.errors import FeedError, FetchError, NetworkError, P2prssError, StorageError, UsageError
+from p2prss.errors import (
+    ConflictError,
+    FeedError,
+    FetchError,
+    NetworkError,
+    P2prssError,
+    StorageError,
+    UsageError,
+)
 from p2prss.feed.origin_url import source_url, urlsplit_or_fail
+from p2prss.log.log import FROZEN, Log
 from p2prss.log.store import Store
 from p2prss.net import tcp
 from p2prss.net.address import Address
 from p2prss.net.exchange import Exchange
 from p2prss.net.lan.lan import Lan
 from p2prss.node.control import serve_control
-from p2prss.node.events import Event, Notice, Ready
+from p2prss.node.events import Error, Event, Notice, Ready
 from p2prss.node.follower import Follower
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
@@ -51,7 +60,7 @@ class Node:
         self.store = store
         self.emit = emit
         self.saved = SavedFeeds(store)
-        self.exchange = Exchange(store, nursery)
+        self.exchange = Exchange(store, nursery, on_conflict=self._tell_conflict)
         self.opener = FeedOpener(store, self.exchange)
         self.library = NodeLibrary()
         self.feeds: list[OpenFeed] = []
@@ -62,6 +71,7 @@ class Node:
         self._nursery = nursery
         self._random = SystemRandom()
         self._dialers: dict[Address, tcp.Dialer] = {}
+        self._conflicts: set[str] = set()  # keys of feeds of which it was told
 
     async def start(self, *, with_http: bool) -> None:
         """Open the doors: listeners for peers and for podcast apps, and links to known peers.
@@ -118,7 +128,7 @@ class Node:
     async def publish(self, order: PublishOrder, confirm: Confirm) -> None:
         """Mirror a source, for ever or ``once``.
 
-        Raises: FeedError, TryAgainError, UsageError, StorageError.
+        Raises: FeedError, TryAgainError, UsageError, StorageError, ConflictError.
         """
         source = _source_of(order)
         saved = self.saved.by_source(source)
@@ -130,6 +140,8 @@ class Node:
             )
             self.saved.save(saved)
         feed = await self._open(saved, eager=False)
+        if feed.conflict is not None:
+            raise feed.conflict
         self.library.add(feed)
         self.library.ready = True
         told: list[Ready] = []
@@ -178,7 +190,8 @@ class Node:
         follower = Follower(feed, order.wanted, self.emit, partial(self._rename, feed))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_when_readable, feed)
-            await follower.run(once=order.once, patience=Patience(order.patience, self.why_nobody))
+            patience = Patience(order.patience, self.why_nobody)
+            await self._keep(feed, partial(follower.run, patience=patience), once=order.once)
             nursery.cancel_scope.cancel()
 
     async def seed(self, order: SeedOrder) -> None:
@@ -194,7 +207,29 @@ class Node:
                 self._dial_all(saved)
                 self.emit(self.ready(feed, with_feed_url=False))
                 seeder, patience = Seeder(feed, self.emit), Patience(order.patience, self.why_nobody)
-                nursery.start_soon(partial(seeder.run, once=order.once, patience=patience))
+                keep = partial(self._keep, feed, partial(seeder.run, patience=patience))
+                nursery.start_soon(partial(keep, once=order.once))
+
+    async def _keep(self, feed: OpenFeed, run: Callable[..., Awaitable[None]], *, once: bool) -> None:
+        """Run whoever keeps a feed. One in conflict gets nothing new; what is here stays, and is served."""
+        try:
+            if feed.conflict is not None:
+                raise feed.conflict
+            await run(once=once)
+        except (ConflictError, BaseExceptionGroup) as error:
+            others = error.split(ConflictError)[1] if isinstance(error, BaseExceptionGroup) else None
+            if once or others is not None:
+                raise
+            self._tell_conflict(feed.db.log)
+            await trio.sleep_forever()
+
+    def _tell_conflict(self, log: Log) -> None:
+        """Tell once that a feed's log is frozen."""
+        for feed in self.feeds:
+            if any(core.log is log for core in feed.cores) and feed.saved.key not in self._conflicts:
+                self._conflicts.add(feed.saved.key)
+                message = f"{feed.title}: {FROZEN}"
+                self.emit(Error(code=ConflictError.exit_code, message=message, key=feed.saved.key))
 
     async def _tell_when_readable(self, feed: OpenFeed) -> None:
         """Say that the feed is ready once an app that asks for it gets it, or after a while anyway."""

@@ -8,6 +8,7 @@ import trio
 from p2prss.crypto.derivation import ROOT_NAMESPACE, child_namespace
 from p2prss.crypto.keys import CoreKey, KeyPair
 from p2prss.drive.drive import Drive
+from p2prss.errors import P2prssError
 from p2prss.feed.archive import FeedArchive
 from p2prss.log.log import Log
 from p2prss.log.manifest import Manifest
@@ -28,6 +29,7 @@ class OpenFeed:
     drive: Drive
     archive: FeedArchive
     db: PeerCore
+    cores: list[PeerCore]  # those that are open: the first is ``db``
 
     @property
     def key(self) -> CoreKey:
@@ -48,6 +50,11 @@ class OpenFeed:
     def peers(self) -> int:
         """Peers connected for it now."""
         return self.db.session.peers
+
+    @property
+    def conflict(self) -> P2prssError | None:
+        """Why it is neither changed nor shared any more, if so."""
+        return next((found for core in self.cores if (found := core.session.conflict) is not None), None)
 
     async def blobs(self) -> PeerCore:
         """The core of the files' bytes; waits for the first block of a drive that is still empty."""
@@ -77,12 +84,15 @@ class FeedOpener:
         own = saved.seed_name is not None and not self._store.read_only
         key_pair = self._store.key_pair(saved.seed_name, NAMESPACE) if own and saved.seed_name else None
         db = await self._core(saved.core_key, None, key_pair, eager)
+        cores = [db]
 
         async def open_core(key: CoreKey, manifest: Manifest | None) -> PeerCore:
-            return await self._core(key, manifest, key_pair if manifest is not None else None, eager)
+            core = await self._core(key, manifest, key_pair if manifest is not None else None, eager)
+            cores.append(core)
+            return core
 
         drive = Drive(db, open_core)
-        return OpenFeed(saved, drive, FeedArchive(drive), db)
+        return OpenFeed(saved, drive, FeedArchive(drive), db, cores)
 
     async def _core(
         self, key: CoreKey, manifest: Manifest | None, key_pair: KeyPair | None, eager: bool

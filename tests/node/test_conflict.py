@@ -1,0 +1,95 @@
+"""A publisher's home that was copied and used in both places: whoever follows the show is told."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from p2prss.errors import ConflictError
+from p2prss.log.log import FROZEN
+from p2prss.node.events import Error, Event, Published, Synced
+from p2prss.node.home_paths import HomePaths
+from p2prss.node.inspection import feed_status
+from p2prss.node.node import Node, open_node
+from p2prss.node.orders import FollowOrder, PublishOrder, SeedOrder
+from p2prss.node.settings import NodeSettings
+
+
+class Told:
+    """The events of a node, to wait for."""
+
+    def __init__(self) -> None:
+        self.send, self.receive = trio.open_memory_channel[Event](10_000)
+
+    async def wait(self, kind: type[Event]) -> Any:
+        with trio.fail_after(20):
+            async for event in self.receive:
+                if isinstance(event, kind):
+                    return event
+        raise AssertionError(f"no event {kind.__name__}")
+
+
+@asynccontextmanager
+async def node_at(home: Path, *listen: str) -> AsyncIterator[tuple[Node, Told]]:
+    told = Told()
+    settings = NodeSettings.of(home=home, listen=listen, no_http=True, lan=False)
+    async with open_node(settings, told.send.send_nowait, with_http=False) as node:
+        yield node, told
+
+
+async def no(_: str) -> bool:
+    return False
+
+
+def write(source: Path, *titles: str) -> None:
+    items = "".join(f"<item><guid>{title}</guid><title>{title}</title></item>" for title in titles)
+    source.write_text(f"<rss><channel><title>Show</title>{items}</channel></rss>")
+
+
+async def publish_once(home: Path, source: Path) -> None:
+    async with node_at(home) as (node, _):
+        await node.publish(PublishOrder(str(source), once=True), no)
+
+
+async def test_followers_and_seeders_are_told_and_keep_what_they_have(tmp_path: Path) -> None:
+    source, homes = tmp_path / "feed.xml", [tmp_path / "one", tmp_path / "two"]
+    write(source, "first")
+    await publish_once(homes[0], source)
+    shutil.copytree(homes[0], homes[1], ignore=shutil.ignore_patterns("lock", "*.sock"))
+    write(source, "first", "of one")
+    await publish_once(homes[0], source)
+    reader = tmp_path / "reader"
+    async with (
+        node_at(homes[0], "127.0.0.1:0") as (one, _),
+        node_at(reader) as (follower, heard),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(one.publish, PublishOrder(str(source)), no)
+        feed = one.saved.all()[0]
+        link = f"p2prss://{feed.key}?peer={one.listening[0]}"
+        nursery.start_soon(follower.follow, FollowOrder(link))
+        assert (await heard.wait(Synced)).episodes == 2
+        write(source, "first", "of two", "of two again")
+        async with node_at(homes[1], "127.0.0.1:0") as (two, told):
+            nursery.start_soon(partial(two.publish, PublishOrder(str(source), once=False), no))
+            await told.wait(Published)
+            follower.dial(two.listening[0])
+            error = await heard.wait(Error)
+            assert (error.code, error.key) == (4, feed.key)
+            assert error.message == f"Show: {FROZEN}"
+            nursery.cancel_scope.cancel()
+    (status,) = await feed_status(HomePaths(reader), None)
+    assert (status.problem, status.episodes) == (FROZEN, 2)
+    async with node_at(reader) as (again, heard):
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await again.follow(FollowOrder(feed.key, once=True))
+        assert caught.group_contains(ConflictError)
+    async with node_at(reader) as (again, heard), trio.open_nursery() as nursery:
+        nursery.start_soon(again.seed, SeedOrder((feed.key,)))
+        assert (await heard.wait(Error)).code == 4
+        nursery.cancel_scope.cancel()
