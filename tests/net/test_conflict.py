@@ -7,20 +7,21 @@ from random import Random
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair
 
 from p2prss.codec.compact import Reader
 from p2prss.errors import ConflictError, P2prssError
 from p2prss.log.authority import Authority
 from p2prss.log.log import Log
 from p2prss.log.merkle import Head
-from p2prss.log.proof_parts import Proof
+from p2prss.log.proof_parts import Proof, TreeNode, UpgradeProof, UpgradeRequest
 from p2prss.log.store import Store
 from p2prss.log.verify import KnownLog, verify_proof
 from p2prss.net.core import PeerCore
 from p2prss.net.exchange import Exchange
-from p2prss.wire.messages import Data
-from tests.robust.conftest import until
+from p2prss.wire.messages import Data, NoData, NoDataReason
+from tests.fakes.lying_peer import LyingPeer
+from tests.robust.conftest import Scene, until
 
 PRIMARY_KEY = bytes(range(32))
 
@@ -126,3 +127,36 @@ async def test_a_writer_restored_from_an_older_backup_goes_on(
         await one.wait_length(3)
     assert one.log.head == two.log.head
     assert not first.told
+
+
+@pytest.mark.parametrize("then", ["refuses", "tells the truth", "is silent"])
+async def test_a_liar_is_asked_once_more_and_then_dropped(
+    nursery: trio.Nursery, mock_clock: MockClock, then: str
+) -> None:
+    mock_clock.rate = 1.0
+    scene = Scene(nursery)
+    scene.connect_honest()
+    await scene.download()
+
+    async def lie(peer: LyingPeer) -> None:
+        length = peer.truth.length
+        await peer.ready(length=length + 1, remote_length=length)
+        (request,) = await peer.hear_requests()
+        made_up = UpgradeProof(length, 1, [TreeNode(2 * length, 1, bytes(32))], [], bytes(64))
+        await peer.say(Data(request.id, Proof(0, upgrade=made_up)))
+        (request,) = await peer.hear_requests()
+        assert request.proof.upgrade == UpgradeRequest(0, length)
+        peer.lied.set()
+        if then == "refuses":
+            await peer.say(NoData(request.id, NoDataReason.NOT_AVAILABLE))
+        elif then == "tells the truth":
+            await peer.say(peer.honest(request))
+        while True:
+            await trio.sleep(5)
+            await peer.say_frame(b"")
+
+    await scene.let_in(scene.reader, lie, initiator=True, label="liar").lied.wait()
+    mock_clock.rate = 20.0
+    await until(lambda: scene.reader.drops, 30)
+    assert scene.reader.drops == {"bad-proof": 1}
+    assert not scene.core.log.frozen
