@@ -60,7 +60,8 @@ class JsActor(Actor):
         await self.peer.truncate(self.key, length)
 
     async def clear(self, start: int, stop: int) -> None:
-        await self.peer.clear(self.key, start, stop)
+        """Not here: the reference drops nodes of the tree, too, while answers that need them are coming. It
+        then holds all blocks, and does not find the one that a byte is in."""
 
     async def get(self, index: int) -> bytes | None:
         return await self.peer.get(self.key, index)
