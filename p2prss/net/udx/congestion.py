@@ -40,7 +40,7 @@ MAX_SURPLUS: Final = 0.1  # seconds of packets
 MIN_RTT_SECONDS: Final = 10.0  # a shortest round trip counts
 PROBE_RTT_SECONDS: Final = 0.2
 BURST_SECONDS: Final = 0.005  # of packets that may leave at once: timers come milliseconds late
-UNPACED: Final = 64  # packets under way before a path shorter than our timers is paced
+SHORT_PATH_WINDOW: Final = 640  # packets, round trips of a TICK: the reference's socket holds 900
 TOLERATED_LOSS: Final = 0.2  # of a window, in one round trip
 LEAST_PAUSE: Final = 0.0001  # seconds; far above what the clock's rounding can undo
 SPARE_WINDOW: Final = 32  # packets above the computed window: peers acknowledge batches
@@ -119,7 +119,7 @@ class Bbr:
             else:
                 self._tokens = min(self._tokens + elapsed * self.pacing_rate, self._bucket)
         if self.min_rtt <= TICK:
-            return max(int(self._tokens), UNPACED - in_flight)
+            return SHORT_PATH_WINDOW - in_flight
         return int(self._tokens)
 
     def next_allowance(self, now: float) -> float:
@@ -316,4 +316,5 @@ class Bbr:
             window = self.window
         if self.mode is Mode.PROBE_RTT:
             window = min(window, max(self._path(0.5), MIN_WINDOW))
-        self.window = min(max(window, MIN_WINDOW), MAX_WINDOW)
+        largest = SHORT_PATH_WINDOW if self.min_rtt <= TICK else MAX_WINDOW
+        self.window = min(max(window, MIN_WINDOW), largest)

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from p2prss.net.udx.endpoint import UdxEndpoint
     from p2prss.net.udx.trio_stream import UdxTrioStream
 
-MAX_READ: Final = 64  # datagrams, joined ones count as one, before the streams get their turn
+MAX_READ: Final = 128  # datagrams, joined ones count as one, before the streams get their turn
 DATAGRAM_SIZE: Final = 64 * KIB  # bytes, the largest there are
 BUFFER_SIZE: Final = 4 * MIB  # bytes asked of the kernel; it may grant less
-MAX_SEGMENTS: Final = 64  # datagrams the kernel cuts from one write
+MAX_SEGMENTS: Final = 8  # datagrams the kernel cuts from one write; with more the receiver starts late
 MAX_SEGMENTED: Final = 65_000  # bytes of one such write
 PATIENCE: Final = 512  # large datagrams that came alone before joining is given up
 PAUSE: Final = 500_000  # datagrams until it is tried again

@@ -7,11 +7,14 @@ import pytest
 import trio
 import trio.testing
 
+from p2prss.crypto.keys import KeyPair
+from p2prss.net.link import Link
 from p2prss.net.udx.endpoint import UdxEndpoint
 from p2prss.net.udx.packet import DATA, DESTROY, encode
 from p2prss.net.udx.socket import UdxSocket
 from p2prss.net.udx.stream import CloseReason
 from p2prss.net.udx.trio_stream import UdxTrioStream
+from p2prss.wire.connection import Connection, Event, Ready
 
 
 @asynccontextmanager
@@ -208,3 +211,27 @@ async def test_a_forged_destroy_and_a_flood_of_ids_disturb_nobody() -> None:
             with trio.fail_after(5):
                 assert await far.receive_some() == b"fine"
         assert len(there.endpoint.streams) == 1
+
+
+async def test_a_link_runs_on_it_as_on_tcp() -> None:
+    ready: list[Ready] = []
+    async with two_sockets() as (here, there), trio.open_nursery() as nursery:
+        for initiator, stream in zip((True, False), connect(here, there), strict=True):
+            connection = Connection(
+                initiator=initiator,
+                key_pair=KeyPair.from_seed(bytes([initiator]) * 32),
+                ephemeral_seed=bytes([2 + initiator]) * 32,
+                stream_header=bytes([4 + initiator]) * 24,
+                now=trio.current_time(),
+            )
+            link = Link(stream, connection, "a peer")
+
+            def handle(events: list[Event], link: Link = link) -> None:
+                ready.extend(event for event in events if isinstance(event, Ready))
+                if len(ready) == 2:
+                    link.close()
+
+            nursery.start_soon(link.run, handle)
+    keys = {event.remote_public_key for event in ready}
+    assert keys == {KeyPair.from_seed(bytes([side]) * 32).public_key for side in (0, 1)}
+    assert len({event.handshake_hash for event in ready}) == 1
