@@ -47,6 +47,10 @@ def publish(
     interval: Annotated[
         str, typer.Option(metavar="TIME", help="Between looks at the source: 90s, 30m, 6h.")
     ] = "30m",
+    allow_private: Annotated[
+        bool,
+        typer.Option("--allow-private", help="Publish a source whose address has a password or a token."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a very large show without asking.")] = False,
     listen: Listen = None,
     peer: Peer = None,
@@ -66,7 +70,13 @@ def publish(
 
     wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
     order = PublishOrder(
-        source=source, once=once, wanted=wanted, name=name, interval=_seconds(interval), confirmed=yes
+        source=source,
+        once=once,
+        wanted=wanted,
+        name=name,
+        interval=_seconds(interval),
+        confirmed=yes,
+        allow_private=allow_private,
     )
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http))
 

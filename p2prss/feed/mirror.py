@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
+from urllib.parse import quote
 
 import msgspec
 import trio
@@ -27,6 +28,7 @@ from p2prss.feed.mirror_report import (
     ItemsWritten,
     MirrorEvent,
     MirrorReport,
+    SecretsWritten,
 )
 from p2prss.feed.model import (
     FEED_FORMAT,
@@ -37,7 +39,7 @@ from p2prss.feed.model import (
     ParsedFeed,
     Role,
 )
-from p2prss.feed.origin_url import public_url
+from p2prss.feed.origin_url import public_url, secrets_of
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import announced, within
 from p2prss.feed.render import Alternate, ItemSource, Serving, render_feed
@@ -45,6 +47,7 @@ from p2prss.feed.repair import MAX_FEED_BYTES
 from p2prss.feed.writer import PLAIN_FEED_PATH, FeedWriter
 
 PLAIN_FEED_ITEMS: Final = 100  # newest items in /feed.xml
+MIN_SECRET_LENGTH: Final = 4  # characters; a shorter one is found everywhere
 
 
 class MirrorState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -192,6 +195,12 @@ class Mirror:
         left_out = [(channel.title, channel.left_out)] if is_new_channel and channel.left_out else []
         for title, files in left_out + changes.left_out:
             tell(FilesLeftOut(title, files))
+        texts = [xml for _, xml in changes.older + changes.newest if xml is not None]
+        texts += [channel.xml] if is_new_channel else []
+        if secrets := _secrets(self._source):
+            found = sum(any(secret in xml for secret in secrets) for xml in texts)
+            if found:
+                tell(SecretsWritten(found))
         report.new, report.changed, report.removed = changes.new, changes.changed, changes.removed
         wanted = within(self._policy, writer.newest_first)
         to_come = announced(asset for item in wanted for asset in item.assets)
@@ -232,6 +241,12 @@ class Mirror:
 
 def _parse(data: bytes, url: str, content_type: str) -> ParsedFeed:
     return parse_feed(data, url=url, content_type=content_type)
+
+
+def _secrets(source: str) -> set[bytes]:
+    """The secrets of a source's address in the forms they may have in XML."""
+    values = [value for _, value in secrets_of(source) if len(value) >= MIN_SECRET_LENGTH]
+    return {form.encode("utf-8", "replace") for value in values for form in (value, quote(value, safe=""))}
 
 
 def _alternates(item: ArchivedItem, key: str) -> tuple[Alternate, ...]:

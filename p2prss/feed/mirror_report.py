@@ -59,7 +59,14 @@ class ItemFailed:
     error: str
 
 
-MirrorEvent = FeedRead | ItemsWritten | MediaStored | MediaFailed | FilesLeftOut | ItemFailed
+@dataclass(frozen=True, slots=True)
+class SecretsWritten:
+    """The feed's own text holds the password or token of the source's address; it was written as it is."""
+
+    texts: int  # items, and the channel
+
+
+MirrorEvent = FeedRead | ItemsWritten | MediaStored | MediaFailed | FilesLeftOut | ItemFailed | SecretsWritten
 
 
 @dataclass(slots=True)

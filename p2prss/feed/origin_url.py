@@ -3,11 +3,15 @@
 import re
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 from p2prss.errors import FetchError
 
 _SECRET: Final = re.compile(r"token|secret|passw|auth|sign|sig$|key|session|user|email", re.IGNORECASE)
+
+_WORDS: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
+_PRIVATE_WORDS: Final = frozenset({"sig", "sid", "jwt", "pass", "pwd", "session", "credential"})
+_PRIVATE_ENDS: Final = ("token", "secret", "key", "auth", "signature", "password", "passwd")
 
 
 def redact(url: str) -> str:
@@ -37,6 +41,32 @@ def public_url(url: str) -> str:
         part for part in parts.query.split("&") if part and not _SECRET.search(part.partition("=")[0])
     )
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
+
+
+def secrets_of(url: str) -> list[tuple[str, str]]:
+    """What lets only some read an address, as far as one can see: user and password, tokens in the query.
+
+    Returns: what each is, in words without its value, and the value.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    found: list[tuple[str, str]] = []
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    if user or password:
+        found.append(("a password" if password else "a user name", unquote(password or user)))
+    for part in parts.query.split("&"):
+        name, _, value = part.partition("=")
+        if value and _is_private(unquote_plus(name)):
+            found.append((f"the parameter {name[:40]!r}", unquote_plus(value)))
+    return found
+
+
+def _is_private(name: str) -> bool:
+    """Whether a parameter of this name is one that only some are given: ``accessToken``, not ``author``."""
+    words = [word.lower() for word in _WORDS.findall(name)]
+    return any(word in _PRIVATE_WORDS or word.endswith(_PRIVATE_ENDS) for word in words)
 
 
 def urlsplit_or_fail(url: str) -> SplitResult:

@@ -26,7 +26,7 @@ from p2prss.errors import (
     StorageError,
     UsageError,
 )
-from p2prss.feed.origin_url import source_url, urlsplit_or_fail
+from p2prss.feed.origin_url import secrets_of, source_url, urlsplit_or_fail
 from p2prss.log.log import FROZEN, Log
 from p2prss.log.store import Store
 from p2prss.net import tcp
@@ -362,6 +362,11 @@ def _source_of(order: PublishOrder) -> str:
         urlsplit_or_fail(url)
     except FetchError as error:
         raise UsageError(str(error)) from None
+    if not order.allow_private and (secrets := secrets_of(url)):
+        raise UsageError(
+            f"the source's address has {secrets[0][0]}, so it may not be meant for all; what is published"
+            " can be read by whoever has its link, for good: add --allow-private if that is what you want"
+        )
     return url
 
 

@@ -26,6 +26,7 @@ class PublishOrder:
     name: str | None = None
     interval: float = DEFAULT_INTERVAL  # seconds
     confirmed: bool = False  # fetch even a very large show without asking
+    allow_private: bool = False  # publish even what only some may read, by its address
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from p2prss.feed.mirror_report import (
     MediaStored,
     MirrorEvent,
     MirrorReport,
+    SecretsWritten,
 )
 from p2prss.feed.model import CapturePolicy
 from p2prss.feed.policy import Announced
@@ -131,6 +132,9 @@ class Publisher:
                 self._emit(Error(code=1, message=f"{title}: {error}", key=self._key))
             case FilesLeftOut(title, files):
                 text = f"{title}: {files} files are not mirrored: too many, or with too long addresses"
+                self._emit(Notice(message=text, key=self._key))
+            case SecretsWritten(texts):
+                text = f"the secret of its address is published, as it stands in {texts} of the feed's texts"
                 self._emit(Notice(message=text, key=self._key))
 
     async def _may_fetch(self, what: Announced) -> bool:
