@@ -18,13 +18,20 @@ Source: udx-native 1.21.3 as observed; spec/07-net, "UDX".
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import Enum
 from math import inf
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from p2prss.codec.compact import Buffer
 from p2prss.errors import LocalProtocolError
+from p2prss.net.udx.events import (
+    Closed,
+    CloseReason,
+    Event,
+    MessageReceived,
+    Readable,
+    RemoteChanged,
+    RemoteEnded,
+)
 from p2prss.net.udx.mtu import IPV4_OVERHEAD
 from p2prss.net.udx.packet import (
     ACK,
@@ -51,47 +58,6 @@ SEND_BUFFER: Final = 512 * KIB  # bytes queued and not sent above which a writer
 
 Address = TypeVar("Address")
 
-
-class CloseReason(Enum):
-    """Why a stream is over."""
-
-    ENDED = "ended"  # both sides had said all, and know it
-    UNCONFIRMED = "unconfirmed"  # both had ended, but our last packets were not acknowledged
-    DESTROYED = "destroyed"  # by us
-    RESET = "reset"  # by the peer
-    TIMED_OUT = "timed out"
-
-
-@dataclass(frozen=True, slots=True)
-class Readable:
-    """New bytes are there: ``read`` them."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteEnded:
-    """The peer sends nothing more; what it sent can still be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class MessageReceived:
-    """An unordered message: it may come twice, late or not at all."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteChanged:
-    """Everything sent before the last change of address is acknowledged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The stream is over; nothing comes after it."""
-
-    reason: CloseReason
-
-
-Event = Readable | RemoteEnded | MessageReceived | RemoteChanged | Closed
 Received = tuple[Header, bytes, Address | None]
 """Header, body and source of a packet."""
 

@@ -9,9 +9,10 @@ import trio
 
 from p2prss.codec.compact import Buffer
 from p2prss.errors import LocalProtocolError
+from p2prss.net.udx.events import CloseReason, Event, MessageReceived
 from p2prss.net.udx.packet import Header
 from p2prss.net.udx.socket import SocketAddress, UdxSocket
-from p2prss.net.udx.stream import CloseReason, Event, MessageReceived, UdxStream
+from p2prss.net.udx.stream import UdxStream
 from p2prss.units import KIB
 
 if TYPE_CHECKING:

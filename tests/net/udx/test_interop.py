@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from p2prss.net.udx.endpoint import UdxEndpoint
+from p2prss.net.udx.events import CloseReason
 from p2prss.net.udx.socket import UdxSocket
-from p2prss.net.udx.stream import CloseReason
 from p2prss.net.udx.trio_stream import UdxTrioStream
 from tests.net.udx.js_udx import AVAILABLE, JsUdx, LossyRelay
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2prss.net.udx.congestion import Mode
+from p2prss.net.udx.events import CloseReason
 from p2prss.net.udx.flight import MAX_UNACKED
 from p2prss.net.udx.packet import ACK, SACK, encode, encode_ranges
-from p2prss.net.udx.stream import CloseReason
 from tests.net.udx.virtual_network import Path, VirtualNetwork
 
 CLEAN = (CloseReason.ENDED, CloseReason.UNCONFIRMED)

@@ -10,9 +10,9 @@ import trio.testing
 from p2prss.crypto.keys import KeyPair
 from p2prss.net.link import Link
 from p2prss.net.udx.endpoint import UdxEndpoint
+from p2prss.net.udx.events import CloseReason
 from p2prss.net.udx.packet import DATA, DESTROY, encode
 from p2prss.net.udx.socket import UdxSocket
-from p2prss.net.udx.stream import CloseReason
 from p2prss.net.udx.trio_stream import UdxTrioStream
 from p2prss.wire.connection import Connection, Event, Ready
 

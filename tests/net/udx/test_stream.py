@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from p2prss.errors import DecodeError, LocalProtocolError
+from p2prss.net.udx.events import Closed, CloseReason, MessageReceived, Readable, RemoteChanged, RemoteEnded
 from p2prss.net.udx.ghosts import GHOST_SECONDS, MAX_GHOSTS, Ghosts
 from p2prss.net.udx.packet import (
     ACK,
@@ -20,15 +21,7 @@ from p2prss.net.udx.packet import (
     encode_ranges,
 )
 from p2prss.net.udx.receiving import MAX_AHEAD, RECEIVE_WINDOW, WINDOW_SLACK
-from p2prss.net.udx.stream import (
-    Closed,
-    CloseReason,
-    MessageReceived,
-    Readable,
-    RemoteChanged,
-    RemoteEnded,
-    UdxStream,
-)
+from p2prss.net.udx.stream import UdxStream
 
 Vectors = Callable[[str], dict[str, Any]]
 WINDOW = 4 << 20

@@ -6,8 +6,9 @@ from heapq import heappop, heappush
 from math import inf
 from random import Random
 
+from p2prss.net.udx.events import CloseReason
 from p2prss.net.udx.ghosts import Ghosts
-from p2prss.net.udx.stream import CloseReason, UdxStream
+from p2prss.net.udx.stream import UdxStream
 
 
 @dataclass
