@@ -16,7 +16,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.drive.drive import Drive
-from p2prss.errors import FeedFormatError
+from p2prss.errors import FeedFormatError, FetchError
 from p2prss.feed.archive import CHANNEL_PATH
 from p2prss.feed.capture import Ask, Capture
 from p2prss.feed.changes import assets_of, find_changes
@@ -107,8 +107,9 @@ class Mirror:
         with TemporaryDirectory(dir=self._scratch, prefix="mirror-") as name:
             async with Fetcher(self._source) as fetcher:
                 folder, state = Path(name), self._load_state()
-                fetched = await self._fetch_feed(
-                    fetcher, folder / "feed", state, is_known=writer.info is not None
+                is_known = writer.info is not None
+                fetched, asked_url = await self._fetch_feed(
+                    fetcher, folder / "feed", state, is_known=is_known
                 )
                 if fetched.not_modified:
                     title = writer.info.title if writer.info else ""
@@ -132,9 +133,10 @@ class Mirror:
                 )
                 await capture.run()
         await self._finish(writer, version, report)
-        if not fetched.not_modified:
-            moved_to = "" if fetcher.is_local else fetched.moved_to or state.url
-            self._save_state(MirrorState(moved_to, fetched.validators.etag, fetched.validators.last_modified))
+        url = "" if fetcher.is_local else fetched.moved_to or asked_url
+        known = Validators(state.etag, state.last_modified) if fetched.not_modified else fetched.validators
+        if (new := MirrorState(url, known.etag, known.last_modified)) != state:
+            self._save_state(new)
         return report
 
     def _load_state(self) -> MirrorState:
@@ -148,15 +150,32 @@ class Mirror:
 
     async def _fetch_feed(
         self, fetcher: Fetcher, into: Path, state: MirrorState, *, is_known: bool
-    ) -> Fetched:
-        return await fetcher.fetch(
-            state.url or fetcher.source_url,
-            into,
-            max_bytes=MAX_FEED_BYTES,
-            validators=Validators(state.etag, state.last_modified) if is_known else None,
-            retries=self._retries,
-            compressed=True,
-        )
+    ) -> tuple[Fetched, str]:
+        """Get the feed from where it has moved to, else from where the user said.
+
+        Returns: the feed, and the address it was asked from where that is not the user's.
+        """
+        validators = Validators(state.etag, state.last_modified) if is_known else None
+
+        async def fetch(url: str, validators: Validators | None) -> Fetched:
+            return await fetcher.fetch(
+                url,
+                into,
+                max_bytes=MAX_FEED_BYTES,
+                validators=validators,
+                retries=self._retries,
+                compressed=True,
+            )
+
+        if not state.url:
+            return await fetch(fetcher.source_url, validators), ""
+        try:
+            return await fetch(state.url, validators), state.url
+        except FetchError as error:
+            try:
+                return await fetch(fetcher.source_url, None), ""  # it moved on, or back
+            except FetchError:
+                raise error from None
 
     async def _write_feed(
         self,

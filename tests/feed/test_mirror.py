@@ -231,6 +231,21 @@ async def test_one_failing_enclosure_does_not_stop_the_others(show: Path, studio
         assert hashes(show) <= await media_of(studio)
 
 
+async def test_a_feed_that_moved_is_followed_and_found_again(show: Path, studio: Studio) -> None:
+    moved, back = ["/feed.xml redirect=301 to=/new.xml", "/new.xml swap=feed.xml"], []
+    with Origin(show, rules=moved) as origin:
+        await studio.update(origin.feed_url)
+        origin.clear_hits()
+        await studio.update(origin.feed_url)
+        assert [hit.path for hit in origin.hits] == ["/new.xml"]
+        for rules in (back, moved, ["/feed.xml redirect=301 to=/newer.xml", "/newer.xml swap=feed.xml"]):
+            origin.set_rules(rules)
+            assert (await studio.update(origin.feed_url)).episodes == 4
+        origin.set_rules(["*.xml status=404"])
+        with pytest.raises(FetchError, match=r"newer\.xml: the origin answers 404"):
+            await studio.update(origin.feed_url)
+
+
 @pytest.mark.parametrize(
     "rules",
     [
