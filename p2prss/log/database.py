@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from p2prss.errors import DiskFullError, SchemaError, StorageError
+from p2prss.log.disk import Disk, disk_errors
 from p2prss.units import KIB, MIB
 
 SCHEMA_VERSION: Final = 1
@@ -65,6 +66,8 @@ class Database:
         self._idle_readers: list[sqlite3.Connection] = []
         self._closed = False
         with sqlite_errors(path.name):
+            if not read_only and not path.exists():
+                _create(path)
             self._writer = self._connect(WRITER_CACHE)
             try:
                 self._prepare()
@@ -168,6 +171,22 @@ class Database:
             self._writer.backup(copy)
         finally:
             copy.close()
+
+
+def _create(path: Path) -> None:
+    """Make an empty database, whole or not at all: somebody may look into the home at any time."""
+    draft = path.with_name(f"{path.name}.new")
+    with disk_errors(str(path)):
+        for leftover in path.parent.glob(f"{draft.name}*"):  # of a start that was cut short
+            leftover.unlink()
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA};PRAGMA user_version={SCHEMA_VERSION};COMMIT")
+        finally:
+            connection.close()
+        draft.rename(path)
+        Disk().sync_directory(path.parent)
 
 
 def _is_immutable(path: Path) -> bool:

@@ -1,7 +1,10 @@
 """What runs that were killed leave behind takes no room for ever."""
 
+from pathlib import Path
+
 from p2prss.feed.model import FEED_FORMAT, CapturePolicy, FeedInfo
 from p2prss.feed.writer import FeedWriter
+from p2prss.log.store import Store
 from p2prss.net.exchange import Exchange
 from p2prss.node.open_feed import FeedOpener, OpenFeed
 from p2prss.node.saved_feeds import Role, SavedFeed, new_feed, new_seed_name
@@ -43,3 +46,17 @@ async def test_bytes_without_an_entry_are_forgotten_when_the_next_run_begins(sce
     await FeedWriter.open(drive)
     assert await drive.get("/media/bb/bb.mp3") == b"next" * 50_000
     assert core.log.verify().clean
+
+
+def test_a_home_whose_making_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    """Its database appears whole: who looks into the home at that time sees no home, or an empty one."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "store.sqlite.new").write_bytes(b"half a database")
+    (home / "store.sqlite.new-journal").write_bytes(b"and its journal")
+    with Store.open(home) as store:
+        log = store.create("log")
+        log.append([b"block"])
+        with Store.open_read_only(home) as other:
+            assert other.open_log(log.key).get(0) == b"block"
+    assert not list(home.glob("*.new*"))
