@@ -46,12 +46,14 @@ class Output:
         if self.json:
             _write(sys.stdout, msgspec.json.encode(value).decode())
         elif text is not None:
+            self._end_bars()
             _write(sys.stdout, text)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of results for a person; nothing with ``--json``."""
         if self.json or not rows:
             return
+        self._end_bars()
         rows = [[printable(cell) for cell in row] for row in rows]
         widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
         for row in [header, *rows] if sys.stdout.isatty() else rows:
@@ -120,8 +122,9 @@ class Output:
             self._bars.start()
         name = (event.key, event.what)
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(printable(event.what), total=event.total)
-        self._bars.update(self._tasks[name], completed=event.done, total=event.total)
+            self._tasks[name] = self._bars.add_task(printable(event.what), total=event.total, amount="")
+        amount = _amount(event)
+        self._bars.update(self._tasks[name], completed=event.done, total=event.total, amount=amount)
 
     def _end_bars(self) -> None:
         if self._bars is not None:
@@ -137,16 +140,22 @@ class Output:
             self._bars.start()
 
 
+def _amount(event: Progress) -> str:
+    """``3 of 35 blocks``."""
+    if event.unit == "bytes":
+        return format_bytes(event.done) + (f" of {format_bytes(event.total)}" if event.total else "")
+    return (f"{event.done} of {event.total}" if event.total else str(event.done)) + f" {event.unit}"
+
+
 def _make_bars() -> "ProgressBars":
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as ProgressBars
 
     return ProgressBars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
