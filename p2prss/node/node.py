@@ -289,7 +289,7 @@ class Node:
         settings = ServeSettings(allowed_hosts=frozenset({address.host}))
         served = await self._nursery.start(serve_http, create_app(self.library, settings), sockets)
         host, port = served[0]
-        self.http_url = f"http://{Address(host, port)}"
+        self.http_url = f"http://{Address(_LOOPBACK.get(host, host), port)}"
 
     def _bind_http(
         self, address: Address, bind: Callable[[str, int], list[socket.socket]]
@@ -302,6 +302,10 @@ class Node:
                 raise NetworkError(f"cannot serve on {address}: {error.strerror or error}") from error
         self.emit(Notice(message=f"port {address.port} is taken; podcast apps are served on a free one"))
         return bind(address.host, 0)
+
+
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Where apps on this computer reach a server that listens everywhere."""
 
 
 def _is_any(address: Address) -> bool:
