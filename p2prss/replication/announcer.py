@@ -77,7 +77,11 @@ class Announcer:
         """Whether we have the nodes that prove the head to who has ``length`` blocks."""
         return length == 0 or (
             length < head.length
-            and (length in self._past_lengths or knows_roots(length, head.length, self._core.bitfield))
+            and (
+                self._core.writable
+                or length in self._past_lengths
+                or knows_roots(length, head.length, self._core.bitfield)
+            )
         )
 
     def announce(self, start: int, stop: int, length: int) -> None:

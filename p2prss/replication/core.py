@@ -31,6 +31,11 @@ class ReplicatedCore(Protocol):
     @property
     def compat(self) -> bool: ...
 
+    @property
+    def writable(self) -> bool:
+        """Whether we sign it: then all nodes of its tree are stored, even where blocks were cleared."""
+        ...
+
 
 class Verdict(StrEnum):
     """What became of an answer; the values are those of the log's ``Outcome``."""

@@ -54,11 +54,19 @@ class Scene:
         """Connect the reader with the honest writer."""
         self.connect(self.writer, "honest")
 
-    def connect(self, other: Exchange, label: str = "other") -> None:
-        """Connect the reader with another exchange."""
+    def connect(
+        self, other: Exchange, label: str = "other", *, scope: trio.CancelScope | None = None
+    ) -> None:
+        """Connect the reader with another exchange, until the scope is cancelled."""
         near, far = _stream_pair()
-        self.nursery.start_soon(self._use, self.reader, near, True, label)
-        self.nursery.start_soon(self._use, other, far, False, "reader")
+
+        async def run() -> None:
+            with scope or trio.CancelScope():
+                async with trio.open_nursery() as both:
+                    both.start_soon(self._use, self.reader, near, True, label)
+                    both.start_soon(self._use, other, far, False, "reader")
+
+        self.nursery.start_soon(run)
 
     async def _use(self, exchange: Exchange, stream: trio.SocketStream, initiator: bool, label: str) -> None:
         try:

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from p2prss.crypto.key_text import format_key
+from p2prss.net.core import PeerCore
 from p2prss.net.exchange import Exchange
 from p2prss.node.events import Event, Synced
 from p2prss.node.open_feed import FeedOpener, OpenFeed
@@ -110,3 +111,26 @@ async def test_promises_are_not_waited_for_for_ever(
 async def swallow(peer: LyingPeer) -> None:
     while True:
         await peer.read()
+
+
+async def test_who_stayed_behind_is_brought_on_by_an_owner_that_has_cleared_and_restarted(
+    scene: Scene, nursery: trio.Nursery
+) -> None:
+    """Without the blocks around the old end their nodes are still stored: the owner can prove its length."""
+    log = scene.writer.store.create("another")
+    log.append([b"one", b"two", b"three"])
+    first = scene.reader.store.open_log(log.key)
+    copy = PeerCore(scene.reader.session(first, eager=True))
+    copy.follow_tip()
+    link = trio.CancelScope()
+    scene.connect(scene.writer, scope=link)
+    with trio.fail_after(10):
+        await copy.wait_length(3)
+    link.cancel()
+    log.append([b"four", b"five"])
+    log.clear(0, 4)
+    restarted = Exchange(scene.writer.store, nursery, patience=60.0)
+    scene.connect(restarted)
+    with trio.fail_after(10):
+        await copy.wait_length(5)
+        assert await copy.get(4) == b"five"
