@@ -199,3 +199,13 @@ async def test_a_home_that_is_new_is_empty_and_stays_so(tmp_path: Path) -> None:
     assert "p2prss publish" in talk.stderr
     assert (await run("show", "nothing", home=home, code=2)).error
     assert not home.exists()
+
+
+async def test_where_a_home_is(tmp_path: Path) -> None:
+    """The option comes before the variable, and that before the platform's place."""
+    places = {"HOME": str(tmp_path / "user"), "P2PRSS_HOME": str(tmp_path / "named")}
+    (option,) = (await run("paths", home=tmp_path / "option", environ=places)).lines
+    (variable,) = (await run("paths", environ=places)).lines
+    (platform,) = (await run("paths", environ=places | {"P2PRSS_HOME": ""})).lines
+    assert [option["home"], variable["home"]] == [str(tmp_path / "option"), places["P2PRSS_HOME"]]
+    assert Path(platform["home"]).is_relative_to(tmp_path / "user")
