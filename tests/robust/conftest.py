@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from p2prss.errors import P2prssError
 from p2prss.log.store import Store
@@ -130,4 +131,12 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Wait for something that no event tells."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - counters have no events
-            await trio.sleep(0.005)
+            await trio.sleep(0.02)
+
+
+def let_time_fly(clock: MockClock) -> None:
+    """Whenever all tasks wait, it is the next thing's time; a slow machine makes no difference.
+
+    The small pause is for worker threads, for which the clock does not wait.
+    """
+    clock.autojump_threshold = 0.001

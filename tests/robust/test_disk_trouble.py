@@ -13,7 +13,7 @@ from p2prss.log.disk import Disk
 from p2prss.log.store import Store
 from p2prss.units import KIB
 from tests.fakes.failing_disk import FailingDisk
-from tests.robust.conftest import BLOCKS, Scene
+from tests.robust.conftest import BLOCKS, Scene, let_time_fly
 
 CALLS = 12  # disk calls of a download as made here; a failure at each of them is tried
 
@@ -33,7 +33,7 @@ def store(tmp_path: Path, disk: FailingDisk) -> Iterator[Store]:
 async def test_a_download_fails_with_its_disk_and_goes_on_when_it_is_well_again(
     call: int, store: Store, disk: FailingDisk, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    mock_clock.rate = 50.0  # five seconds of rest follow each failure
+    let_time_fly(mock_clock)
     scene = Scene(nursery, store)
     log = scene.core.log
     disk.fail_at = {disk.calls + call, disk.calls + call + 1}
@@ -64,7 +64,7 @@ def store_path(store: Store) -> Path:
 async def test_room_that_is_made_is_used(
     store: Store, disk: FailingDisk, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    mock_clock.rate = 50.0
+    let_time_fly(mock_clock)
     scene = Scene(nursery, store)
     disk.room = 100 * KIB
     with trio.fail_after(300):
@@ -87,7 +87,7 @@ async def test_one_reader_after_another_gets_its_block_once_the_disk_is_well(
     store: Store, disk: FailingDisk, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     """Nothing is fetched in the background here: nobody but the next reader can find out."""
-    mock_clock.rate = 50.0
+    let_time_fly(mock_clock)
     scene = Scene(nursery, store, eager=False)
     disk.error = errno.EIO
     with trio.fail_after(300):
@@ -121,7 +121,7 @@ async def test_a_seeder_that_cannot_read_says_so_and_stays(
     tmp_path: Path, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     """Its peers go elsewhere; what it can read again later it serves to those who ask then."""
-    mock_clock.rate = 50.0
+    let_time_fly(mock_clock)
     disk = UnreadableDisk()
     with Store.open(tmp_path / "middle", disk=disk) as store:
         scene = Scene(nursery, store)

@@ -196,9 +196,9 @@ async def finish_publisher(home: PublisherHome, witness: Witness, origin: Origin
         home.note_hits(origin.hits)
         (status,) = await feed_status(HomePaths(home.home), None)
         assert status.local_media_files == status.media_files == published["media_files"]
-        await until(lambda: sum(log.length for log in witness.logs) == status.blocks, 30)
+        await until(lambda: sum(log.length for log in witness.logs) == status.blocks, 120)
         for log in witness.logs:
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 await witness.core(log.key, None).wait_exhausted()
     async with open_for_reading(HomePaths(home.home)) as (_, _, store):
         for copy in witness.logs:

@@ -13,7 +13,7 @@ from p2prss.net.exchange import IDLE_SECONDS, Exchange
 from p2prss.wire.connection import HANDSHAKE_SECONDS
 from p2prss.wire.messages import Data
 from tests.fakes.lying_peer import LyingPeer
-from tests.robust.conftest import BLOCKS, Scene, until
+from tests.robust.conftest import BLOCKS, Scene, let_time_fly, until
 
 
 async def test_a_recorded_connection_cannot_be_played_again(scene: Scene) -> None:
@@ -47,7 +47,7 @@ async def test_a_recorded_connection_cannot_be_played_again(scene: Scene) -> Non
 async def test_a_guest_that_opens_nothing_has_to_go_and_a_host_may_stay(
     scene: Scene, mock_clock: MockClock
 ) -> None:
-    mock_clock.rate = 100.0
+    let_time_fly(mock_clock)
 
     async def stay(peer: LyingPeer) -> None:
         await peer.shake_hands()
@@ -60,10 +60,11 @@ async def test_a_guest_that_opens_nothing_has_to_go_and_a_host_may_stay(
     host = scene.let_in(scene.writer, stay, initiator=False, label="host")
     await guest.lied.wait()
     await host.lied.wait()
-    started = trio.current_time()
-    await until(lambda: scene.writer.drops, 2 * IDLE_SECONDS)
-    assert trio.current_time() - started > IDLE_SECONDS - 5
-    await trio.sleep(2 * IDLE_SECONDS)
+    await trio.sleep(IDLE_SECONDS - 5)
+    assert not scene.ended
+    await trio.sleep(10)
+    assert scene.writer.drops == {"idle": 1}
+    await trio.sleep(IDLE_SECONDS)
     assert scene.writer.drops == {"idle": 1}
     assert scene.ended.keys() == {"guest"}
     scene.connect_honest()
@@ -71,7 +72,7 @@ async def test_a_guest_that_opens_nothing_has_to_go_and_a_host_may_stay(
 
 
 async def test_a_guest_that_uses_a_log_may_be_quiet(scene: Scene, mock_clock: MockClock) -> None:
-    mock_clock.rate = 100.0
+    let_time_fly(mock_clock)
     scene.connect_honest()
     await scene.download()
     await trio.sleep(3 * IDLE_SECONDS)

@@ -15,7 +15,7 @@ from p2prss.node.saved_feeds import Role, new_feed, new_seed_name
 from p2prss.node.seeder import Seeder
 from p2prss.wire.messages import Range, Sync
 from tests.fakes.lying_peer import LyingPeer
-from tests.robust.conftest import Scene
+from tests.robust.conftest import Scene, let_time_fly
 
 
 async def published(exchange: Exchange) -> OpenFeed:
@@ -52,7 +52,7 @@ async def check(copy: OpenFeed, feed: OpenFeed, events: list[Event]) -> None:
 
 
 async def test_what_its_owner_has_cleared_is_not_waited_for(scene: Scene, mock_clock: MockClock) -> None:
-    mock_clock.rate = 5.0
+    let_time_fly(mock_clock)
     feed = await published(scene.writer)
     scene.connect_honest()
     with trio.fail_after(60):
@@ -82,7 +82,7 @@ async def promises_another_fork(peer: LyingPeer) -> None:
 async def test_promises_are_not_waited_for_for_ever(
     scene: Scene, mock_clock: MockClock, lie: Callable[[LyingPeer], Awaitable[None]]
 ) -> None:
-    mock_clock.rate = 20.0
+    let_time_fly(mock_clock)
     feed = await published(scene.writer)
 
     async def promise(peer: LyingPeer) -> None:
