@@ -5,6 +5,7 @@ Every failure leaves as ``StorageError`` or, when there is no room, as ``DiskFul
 """
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ WRITER_CACHE: Final = 4 * MIB
 READER_CACHE: Final = 1 * MIB  # for each idle reader connection
 WAL_BYTES: Final = 16 * MIB  # what is kept of it after it had to grow
 IDLE_READERS: Final = 4
+FULL_BELOW: Final = 64 * KIB  # free on the disk; SQLite's shared index grows by half of that
 BUSY_SECONDS: Final = 30  # only a checkpoint or a foreign tool can keep us waiting
 
 SCHEMA: Final = """
@@ -65,7 +67,7 @@ class Database:
         self._pool_lock = threading.Lock()
         self._idle_readers: list[sqlite3.Connection] = []
         self._closed = False
-        with sqlite_errors(path.name):
+        with sqlite_errors(path):
             if not read_only and not path.exists():
                 _create(path)
             self._writer = self._connect(WRITER_CACHE)
@@ -78,7 +80,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One write transaction; it is on the disk when the block ends, or undone when it fails."""
-        with self._write_lock, sqlite_errors(self._path.name):
+        with self._write_lock, sqlite_errors(self._path):
             self._check_open()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
@@ -92,7 +94,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that sees what is committed."""
-        with sqlite_errors(self._path.name):
+        with sqlite_errors(self._path):
             with self._pool_lock:
                 self._check_open()
                 reader = self._idle_readers.pop() if self._idle_readers else None
@@ -202,10 +204,22 @@ def _is_immutable(path: Path) -> bool:
 
 
 @contextmanager
-def sqlite_errors(what: str) -> Iterator[None]:
-    """Turn an sqlite3.Error into ours."""
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn an sqlite3.Error about the database at ``path`` into ours."""
     try:
         yield
     except sqlite3.Error as error:
-        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        raise (DiskFullError if full else StorageError)(f"{what}: {error}") from error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        # Where SQLite cannot map or grow its shared index for want of room, it speaks of an I/O error only.
+        if code == sqlite3.SQLITE_IOERR and _is_full(path.parent):
+            raise DiskFullError(f"{path.name}: the disk is full") from error
+        raise (DiskFullError if code == sqlite3.SQLITE_FULL else StorageError)(
+            f"{path.name}: {error}"
+        ) from error
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < FULL_BELOW
+    except OSError:
+        return False
