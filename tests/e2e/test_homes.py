@@ -69,10 +69,13 @@ async def test_a_link_leads_by_itself_and_news_goes_through_a_seedbox(start: Sta
     )
     first = await follower.event("synced", episodes=4)
     relative(tmp_path / "show", episodes=5)
-    await publisher.event("published", episodes=5, new=1)
-    later = await follower.event("synced", episodes=5)
-    assert later["version"] > first["version"]
-    await seedbox.event("synced", version=later["version"])
+    told = await publisher.event("published", episodes=5, new=1)
+    for program in (follower, seedbox):
+        later = await program.event("synced", version=told["version"])
+        assert [later[name] for name in ("episodes", "bytes")] == [
+            told[name] for name in ("episodes", "bytes")
+        ]
+    assert told["version"] > first["version"]
 
 
 async def test_keys_and_links_in_every_form_mean_the_same_feed(start: Start, tmp_path: Path) -> None:
