@@ -196,6 +196,7 @@ class Mirror:
             podcast_guid=channel.podcast_guid or None,
             created=old.created if old else now,
             updated=now,
+            unfinished=True,
             policy=self._policy,
             source_format=feed.source_format,
             degraded=feed.degraded,
@@ -230,7 +231,8 @@ class Mirror:
         info = writer.info
         if info is None:
             raise FeedFormatError("the drive holds no feed")
-        if self._drive.version != version or await self._drive.entry(PLAIN_FEED_PATH) is None:
+        is_whole = await self._drive.entry(PLAIN_FEED_PATH) is not None and not info.unfinished
+        if self._drive.version != version or not is_whole:
             info = writer.counted(msgspec.structs.replace(info, policy=self._policy), self._now())
             await writer.finish(await self._plain_feed(writer, info), info)
             report.wrote = True

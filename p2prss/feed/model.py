@@ -173,6 +173,7 @@ class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
     items: Size = 0
     media_files: Size = 0
     media_bytes: Size = 0
+    unfinished: bool = False  # the update that wrote this goes on: media will follow, and other counts
     policy: CapturePolicy = CapturePolicy()
     source_format: Word = "rss"
     degraded: bool = False

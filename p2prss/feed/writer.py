@@ -134,6 +134,7 @@ class FeedWriter:
             items=len(self.items),
             media_files=len(self.media),
             media_bytes=self.media_bytes,
+            unfinished=False,
         )
 
     async def _put_info(self, batch: DriveBatch, info: FeedInfo) -> None:

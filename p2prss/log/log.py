@@ -72,6 +72,7 @@ class Log:
         self._retired = False
         self._cuts = 0  # truncations begun and ended: odd while one is under way
         self._checked = Bitfield()  # blocks whose bytes matched their hash since the log was opened
+        self._sent = Bitfield()  # blocks that went to a peer since then
         self._head = storage.head
         self._authority = self._stored_authority()
         for number, page in storage.bitfield_pages():
@@ -343,11 +344,16 @@ class Log:
             return Proof(head.fork, manifest=manifest)
 
     def _value(self, index: int) -> bytes:
-        """A block for a peer; hashed once per run of the program, since the peer does it again."""
+        """A block for a peer, who hashes it: we need not, unless it is asked for once more.
+
+        Perhaps it failed there. So one that went bad on the disk is sent once, and then no more.
+        """
         block = self._storage.read(index, index + 1)[0] if self.bitfield.has(index) else None
         if block is None:
             raise NotHeldError(f"block {index} is not held")
-        if not self._checked.has(index):
+        if not self._sent.has(index):
+            self._sent.set(index)
+        elif not self._checked.has(index):
             if not self._matches(index, block):
                 raise NotHeldError(f"block {index} fails its hash")
             self._checked.set(index)

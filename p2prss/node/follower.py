@@ -8,6 +8,7 @@ present round; blocks that have arrived stay.
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
@@ -15,15 +16,17 @@ import trio
 from p2prss.crypto.key_text import format_key
 from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
+from p2prss.errors import P2prssError
 from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH
 from p2prss.feed.model import ArchivedItem
 from p2prss.net.core import PeerCore
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import Wanted
-from p2prss.node.patience import Patience
+from p2prss.node.patience import Patience, keep_trying
 
 PROGRESS_SECONDS: Final = 0.5  # between two progress events
+UNFINISHED_SECONDS: Final = 60.0  # for news of a publisher that has not finished its update
 SETTLE_SECONDS: Final = 5.0  # ``--once``: for a peer that may know of news when all that is known is here
 
 Emit = Callable[[Event], None]
@@ -68,7 +71,9 @@ class Follower:
                 with trio.CancelScope() as scope:
                     nursery.start_soon(self._cancel_when_newer, version, scope)
                     if drive.db.length:
-                        goal = await self._complete(version)
+                        goal = await keep_trying(partial(self._complete, version))
+                        if await grows(self._feed):
+                            continue
                         self._emit(
                             Synced(
                                 key=self._key,
@@ -156,6 +161,23 @@ class Follower:
         with trio.move_on_after(SETTLE_SECONDS):
             while db.may_grow:
                 await db.session.changed.wait()
+
+
+async def grows(feed: OpenFeed) -> bool:
+    """Whether a version that its publisher had not finished was replaced by a newer one.
+
+    That is waited for while there are peers to tell of it, but not for ever: the publisher may be gone.
+    """
+    version = feed.drive.version
+    try:
+        if not (await feed.archive.info()).unfinished:
+            return False
+    except P2prssError:
+        return False  # another drive than a feed
+    with trio.move_on_after(UNFINISHED_SECONDS):
+        while feed.peers and feed.drive.version == version:
+            await feed.db.session.changed.wait()
+    return feed.drive.version != version
 
 
 def select(items: Sequence[ArchivedItem], wanted: Wanted) -> Sequence[ArchivedItem]:

@@ -1,17 +1,32 @@
-"""When to give up on peers: only for commands that are to end (``--once``)."""
+"""Waiting for peers: whoever keeps a feed waits for as long as it takes; commands that are to end give up."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import trio
 
-from p2prss.errors import NoPeersError
+from p2prss.errors import BlockUnavailableError, NoPeersError
 from p2prss.node.open_feed import OpenFeed
 
 GIVE_UP_SECONDS: Final = 30.0  # without a peer
 STALL_SECONDS: Final = 120.0  # with peers, but without a single new block
 LOOK_SECONDS: Final = 0.5  # between looks at what has arrived
+RETRY_SECONDS: Final = 0.5  # before what nobody had is tried again
+
+T = TypeVar("T")
+
+
+async def keep_trying(step: Callable[[], Awaitable[T]]) -> T:
+    """Do a step again and again while it fails for want of blocks: they, or a peer, may come yet.
+
+    Readers give up after a while, as somebody waits for their answer; a feed is kept for ever.
+    """
+    while True:
+        try:
+            return await step()
+        except (NoPeersError, BlockUnavailableError):
+            await trio.sleep(RETRY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +44,7 @@ class Patience:
         last_change, before = trio.current_time(), -1
         while True:
             held = feed.db.held_total
-            if feed.db.length:
+            if feed.db.has(0):
                 held += (await feed.blobs()).held_total
             now = trio.current_time()
             if held != before:

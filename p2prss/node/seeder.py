@@ -10,9 +10,9 @@ from p2prss.crypto.key_text import format_key
 from p2prss.drive.errors import DriveError
 from p2prss.feed.archive import MEDIA_FOLDER
 from p2prss.node.events import Event, Progress, Synced
-from p2prss.node.follower import merge
+from p2prss.node.follower import grows, merge
 from p2prss.node.open_feed import OpenFeed
-from p2prss.node.patience import Patience
+from p2prss.node.patience import Patience, keep_trying
 
 PROGRESS_SECONDS: Final = 0.5  # between two progress events
 
@@ -40,16 +40,16 @@ class Seeder:
             if once:
                 nursery.start_soon((patience or Patience()).watch, self._feed)
             db.follow_tip()
-            blobs = await self._feed.blobs()
+            blobs = await keep_trying(self._feed.blobs)
             blobs.follow_tip()
             while True:
                 await db.wait_whole()
                 length, fork = db.length, db.fork
-                for start, stop in await self._named():
+                for start, stop in await keep_trying(self._named):
                     await blobs.download(start, stop)
                 await blobs.wait_exhausted()
-                if (length, fork) == (db.length, db.fork):
-                    self._emit(await self._synced())
+                if (length, fork) == (db.length, db.fork) and not await grows(self._feed):
+                    self._emit(await keep_trying(self._synced))
                     if once:
                         break
                     await db.wait_changed(length, fork)
@@ -85,7 +85,7 @@ class Seeder:
     async def _tell_progress(self) -> None:
         db, told = self._feed.db, (-1, -1)
         while True:
-            cores = [db] if not db.length else [db, await self._feed.blobs()]
+            cores = [db] if not db.has(0) else [db, await self._feed.blobs()]
             held, total = sum(core.held_total for core in cores), sum(core.length for core in cores)
             if (held, total) != told:
                 told = held, total

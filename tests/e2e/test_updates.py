@@ -36,6 +36,21 @@ async def test_a_new_episode_reaches_a_running_follower(serve: Serve, start: Sta
     assert downloaded_twice([hit for hit in origin.hits if hit.path != "/feed.xml"]) == {}
 
 
+async def test_a_show_that_is_being_published_is_waited_for(
+    show: Show, serve: Serve, start: Start, tmp_path: Path
+) -> None:
+    """With ``--once`` a follower does not end with half a show because its publisher is not done yet."""
+    origin = serve(show, "/media/ep0002.mp3 pause=50% hold=4 times=1")
+    publisher = await start(
+        "publish", origin.feed_url, "--listen", "127.0.0.1:0", "--no-http", home=tmp_path / "a"
+    )
+    link = (await publisher.event("ready"))["link"]
+    followed = await run("follow", link, "--all", "--once", "--no-http", home=tmp_path / "b")
+    told, (synced,) = await publisher.event("published"), followed.events("synced")
+    assert [synced[name] for name in COUNTS] == [told[name] for name in COUNTS]
+    assert synced["bytes"] >= sum(one["bytes"] for one in show.episodes)
+
+
 async def test_updates_by_separate_runs(serve: Serve, tmp_path: Path) -> None:
     """Each run continues the one before; one that finds nothing new writes nothing."""
     Show.make(tmp_path / "show")
