@@ -2,7 +2,8 @@
 
 Every figure is the median of ``--runs`` runs, in fresh folders, with both sides taking turns so that
 a change of the machine's mood meets both.  Data is incompressible, blocks are durable when an append
-returns (p2prss; the reference leaves that to its database), and nothing here is ever a test.
+returns (p2prss; the reference leaves that to its database), what was written before is brought to the
+disk before the clock starts, and nothing here is ever a test.
 """
 
 import argparse
@@ -73,6 +74,7 @@ async def reference_replicate(directory: Path, load: Load) -> float:
     async with JsPeer.open(directory / "writer") as writer, JsPeer.open(directory / "reader") as reader:
         core = (await writer.open_core(name="bench")).key
         await writer.bench_append(core, load.blocks, load.block_size, _BATCH)
+        await bench_p2prss.settle()
         await reader.open_core(key=core)
         result = await reader.bench_download(core, await writer.listen(), load.blocks)
         assert result.contiguous_length == load.blocks
@@ -144,6 +146,7 @@ async def measure(benchmark: Benchmark, load: Load, runs: int, sides: Sequence[s
             if run is None or side in result.failures:
                 continue
             directory = Path(tempfile.mkdtemp(prefix=f"{benchmark.name}-", dir=scratch))
+            await bench_p2prss.settle()
             try:
                 result.seconds[side].append(await run(directory, load))
             except Exception as error:  # noqa: BLE001  (whatever broke is a line under the table)

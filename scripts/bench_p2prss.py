@@ -105,10 +105,16 @@ async def append(directory: Path, blocks: int, block_size: int, batch: int) -> f
         return float((await worker.next())["seconds"])
 
 
+async def settle() -> None:
+    """Bring to the disk what somebody left to the kernel: nobody's run is to pay another's debts."""
+    await trio.to_thread.run_sync(os.sync)
+
+
 async def replicate(directory: Path, blocks: int, block_size: int, batch: int) -> float:
     """Seconds from dialling until another process has verified and stored all blocks."""
     async with running(*_worker("append", directory / "a", blocks, block_size, batch)) as worker:
         key = (await worker.next())["key"]
+    await settle()
     async with running(*_worker("serve", directory / "a", key)) as server:
         port = (await server.next())["port"]
         async with running(*_worker("fetch", directory / "b", key, port, blocks)) as reader:

@@ -1,7 +1,8 @@
 """Peers' answers on their way into a log: checked one after the other, then stored together.
 
 Later answers may build on nodes, blocks and heads of earlier ones, so they are checked against an overlay of
-the stored log. Nothing here writes; ``change`` is what the log has to store when all answers were taken.
+the stored log. Nothing here changes the log; ``change`` is what it has to store when all answers were taken.
+Blocks that were found good are on their way to the disk by then, where they do not count yet.
 """
 
 from collections.abc import Iterable
@@ -50,6 +51,7 @@ class Applying:
         self.head = head
         self.authority = authority
         self.blocks: dict[int, Buffer] = {}
+        self.staged = storage.stage()  # what was taken goes to the disk while we check what follows
         self._largest = largest  # bytes of a block: a larger one, with its proof, would not fit in a frame
         self._storage = storage
         self._held = held
@@ -75,6 +77,7 @@ class Applying:
             truncated_to=self._truncated_to,
             nodes=self._nodes.values(),
             blocks=list(self.blocks.items()),
+            staged=self.staged,
             head=self.head if self.head is not self._old_head else None,
             manifest=manifest.encode() if manifest and manifest is not self._old_manifest else None,
         )
@@ -167,6 +170,7 @@ class Applying:
                 return STALE
         if block is not None:
             self.blocks[block[0]] = block[1]
+            self.staged.add(block[1])
         for node in nodes:
             self._nodes[node.index] = node
         self.head = head or self.head
@@ -176,7 +180,12 @@ class Applying:
         """Forget what does not survive the cut to ``length`` blocks."""
         lower = self._truncated_to
         self._truncated_to = length if lower is None else min(length, lower)
-        self.blocks = {index: value for index, value in self.blocks.items() if index < length}
+        if self.blocks:
+            self.blocks = {index: value for index, value in self.blocks.items() if index < length}
+            self.staged.wait()  # and forget the bytes: those that are kept are written once more
+            self.staged = self._storage.stage()
+            for block in self.blocks.values():
+                self.staged.add(block)
         self._nodes = {
             index: node for index, node in self._nodes.items() if flat_tree.right_span(index) < 2 * length
         }

@@ -5,19 +5,20 @@ no extent names do not exist; they are left behind by a crash, and the next writ
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, NamedTuple
 
 from p2prss.codec.compact import Buffer
-from p2prss.errors import P2prssError, StorageError
+from p2prss.errors import StorageError
 from p2prss.log.disk import Disk, disk_errors
 from p2prss.log.open_files import OpenFiles
 from p2prss.units import KIB, MIB
 
 MERGED_READ_BYTES: Final = 64 * KIB
 """Neighbouring small blocks are read together up to this size; larger ones gain nothing from it."""
-THREAD_BYTES: Final = 1 * MIB  # a smaller write is over before a thread has started
+PIECE_BYTES: Final = 1 * MIB  # handed to the writing thread at a time; less is not worth starting one
 STAT_BLOCK_BYTES: Final = 512  # the unit of st_blocks
 
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
@@ -36,44 +37,51 @@ class Extent(NamedTuple):
 
 
 class StagedBlocks:
-    """Blocks on their way to the disk, in a thread of their own when they are many bytes.
+    """Blocks on their way to the disk, one behind the other; a thread writes them when they are many."""
 
-    The buffers must not change before ``wait`` has returned or raised.
-    """
-
-    def __init__(self, file: "DataFile", blocks: Sequence[Buffer], offset: int) -> None:
-        self.extents: list[Extent] = []
+    def __init__(self, file: "DataFile", offset: int) -> None:
         self._file = file
-        self._blocks = blocks
         self._offset = offset
-        self._error: P2prssError | None = None
-        for block in blocks:
-            self.extents.append(Extent(offset, len(block)))
-            offset += len(block)
-        self.end: Final = offset
-        self._is_written = not blocks
+        self._blocks: list[Buffer] = []  # not handed to the thread yet
+        self._block_bytes = 0
+        self._pieces: SimpleQueue[list[Buffer]] = SimpleQueue()  # for the thread; an empty one is the last
         self._thread: threading.Thread | None = None
-        if offset - self._offset >= THREAD_BYTES:
-            self._thread = threading.Thread(target=self._write, name="write blocks")
-            self._thread.start()
+        self._error: BaseException | None = None
+
+    def add(self, block: Buffer) -> None:
+        """One more block, behind those before; its buffer must not change before ``wait`` is over."""
+        self._blocks.append(block)
+        self._block_bytes += len(block)
+        if self._block_bytes >= PIECE_BYTES:
+            self._pieces.put(self._blocks)
+            self._blocks, self._block_bytes = [], 0
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_pieces, name="write blocks")
+                self._thread.start()
 
     def wait(self) -> None:
-        """Return when the bytes are on the disk; may be called again.
+        """Return when the bytes are on the disk; may be called again, but nothing is added any more.
 
         Raises: DiskFullError, StorageError; the room that was taken is given back then.
         """
+        rest, self._blocks = self._blocks, []
         if self._thread is not None:
+            if rest:
+                self._pieces.put(rest)
+            self._pieces.put([])
             self._thread.join()
-        if not self._is_written:
-            self._write()
+        elif rest:
+            self._write([rest])
         if self._error is not None:
             raise self._error
 
-    def _write(self) -> None:
-        self._is_written = True
+    def _write_pieces(self) -> None:
+        self._write(iter(self._pieces.get, []))
+
+    def _write(self, pieces: Iterable[list[Buffer]]) -> None:
         try:
-            self._file.write(self._blocks, self._offset)
-        except P2prssError as error:
+            self._file.write(pieces, self._offset)
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, ``wait`` raises it: nothing was stored
             self._error = error
 
 
@@ -103,12 +111,12 @@ class DataFile:
                     blocks += [data[extent.offset - base : extent.end - base] for extent in run]
         return blocks
 
-    def stage(self, blocks: Sequence[Buffer], offset: int) -> StagedBlocks:
-        """Begin to write blocks one after the other at ``offset``."""
-        return StagedBlocks(self, blocks, offset)
+    def stage(self, offset: int) -> StagedBlocks:
+        """Blocks that are to be written at ``offset``."""
+        return StagedBlocks(self, offset)
 
-    def write(self, blocks: Sequence[Buffer], offset: int) -> None:
-        """Bring blocks to the disk; cut off what was written when that fails.
+    def write(self, pieces: Iterable[Sequence[Buffer]], offset: int) -> None:
+        """Bring blocks to the disk as they come; cut off what was written when that fails.
 
         Raises: DiskFullError, StorageError.
         """
@@ -116,7 +124,10 @@ class DataFile:
         with self._files.use(self.path) as fd:
             try:
                 with disk_errors(str(self.path)):
-                    self._disk.write(fd, blocks, offset)
+                    end = offset
+                    for blocks in pieces:
+                        self._disk.write(fd, blocks, end)
+                        end += sum(map(len, blocks))
                     self._disk.sync(fd)
             except StorageError:
                 self._cut(fd, offset)

@@ -152,8 +152,10 @@ class Log:
             largest = max(map(len, blocks))
             if largest > MAX_BLOCK_BYTES:
                 raise LocalProtocolError(f"a block of {largest} bytes; {MAX_BLOCK_BYTES} are allowed")
-            staged = self._storage.stage(blocks)  # the disk works while we hash
+            staged = self._storage.stage()
             try:
+                for block in blocks:  # the disk works while we hash
+                    staged.add(block)
                 batch = TreeBatch(head)
                 for block in blocks:
                     batch.append(block)
@@ -369,10 +371,13 @@ class Log:
             if self.frozen:
                 return [STALE] * len(answers)
             applying = Applying(self._head, self._authority, self._storage, self.bitfield, MAX_BLOCK_BYTES)
-            outcomes = [applying.take(request, proof) for request, proof in answers]
-            if applying.changed:
-                self._commit(applying.change(), added=block_ranges(applying.blocks))
-                self._authority = applying.authority
+            try:
+                outcomes = [applying.take(request, proof) for request, proof in answers]
+                if applying.changed:
+                    self._commit(applying.change(), added=block_ranges(applying.blocks))
+                    self._authority = applying.authority
+            finally:
+                applying.staged.wait()
             return outcomes
 
     def retire(self) -> None:

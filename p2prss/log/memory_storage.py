@@ -1,7 +1,7 @@
 """Logs in memory: for tests, and for stores that need not outlive the process."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from p2prss.codec.compact import Buffer
 from p2prss.crypto.keys import CoreKey
@@ -13,6 +13,9 @@ from p2prss.log.storage import Change, CoreEntry, StorageStatistics
 
 class NotStaged:
     """Memory needs no staging: ``write`` copies the blocks."""
+
+    def add(self, block: Buffer) -> None:  # noqa: ARG002 -- the interface has it
+        return
 
     def wait(self) -> None:
         return
@@ -53,7 +56,7 @@ class MemoryStorage:
         with self._lock:
             return [self._blocks.get(index) for index in range(start, stop)]
 
-    def stage(self, blocks: Sequence[Buffer]) -> NotStaged:  # noqa: ARG002 -- the interface has it
+    def stage(self) -> NotStaged:
         return NotStaged()
 
     def write(self, change: Change) -> None:

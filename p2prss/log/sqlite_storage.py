@@ -11,12 +11,11 @@ leaves bytes behind ``file_end`` that no extent names: they do not exist, and th
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
 
-from p2prss.codec.compact import Buffer
 from p2prss.errors import StorageError
 from p2prss.log import flat_tree
 from p2prss.log.data_file import DataFile, Extent, StagedBlocks
@@ -112,12 +111,16 @@ class SqliteStorage:
         file = self._file  # before the extents: those of an older file are not found in a newer one
         return file.read([self._extent(index) for index in range(start, stop)])
 
-    def stage(self, blocks: Sequence[Buffer]) -> StagedBlocks:
-        return self._file.stage(blocks, self._file_end)
+    def stage(self) -> StagedBlocks:
+        return self._file.stage(self._file_end)
 
     def write(self, change: Change) -> None:
         with self._lock:
-            staged = change.staged or self.stage([value for _, value in change.blocks])
+            staged = change.staged
+            if staged is None:
+                staged = self.stage()
+                for _, block in change.blocks:
+                    staged.add(block)
             try:
                 self._write(change, staged)
             finally:

@@ -19,10 +19,14 @@ MAX_STORED_LENGTH: Final = 2**44
 
 
 class Staged(Protocol):
-    """Blocks on their way to the disk; their buffers must not change before ``wait`` is over."""
+    """Blocks on their way to the disk, in the order in which a change has them."""
+
+    def add(self, block: Buffer) -> None:
+        """One more block; its buffer must not change before ``wait`` is over."""
+        ...
 
     def wait(self) -> None:
-        """Return when they are there; may be called again. Raises: DiskFullError, StorageError."""
+        """Return when all are there; may be called again. Raises: DiskFullError, StorageError."""
         ...
 
 
@@ -34,7 +38,7 @@ class Change:
     cleared: Sequence[range] = ()  # these blocks go, their nodes stay
     nodes: Iterable[TreeNode] = ()  # to add or to replace
     blocks: Sequence[tuple[int, Buffer]] = ()  # block index, bytes
-    staged: Staged | None = None  # what ``stage`` gave for exactly these blocks
+    staged: Staged | None = None  # to which exactly these blocks were added
     bitfield: Mapping[int, bytes] = field(default_factory=dict)  # changed pages: number -> 4096 bytes
     head: Head | None = None
     manifest: bytes | None = None  # encoded
@@ -95,8 +99,8 @@ class CoreStorage(Protocol):
         """
         ...
 
-    def stage(self, blocks: Sequence[Buffer]) -> Staged:
-        """Begin to bring blocks to the disk, while the caller works out the change they belong to.
+    def stage(self) -> Staged:
+        """Bring blocks to the disk while the caller works out the rest of the change they belong to.
 
         The next ``write`` must be of this change. Without one the bytes do not count: wait, and forget them.
         """

@@ -6,14 +6,18 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from p2prss.codec.compact import Buffer
 from p2prss.errors import DiskFullError, SchemaError, StorageError
 from p2prss.log.applying import Outcome
 from p2prss.log.database import SCHEMA_VERSION
+from p2prss.log.disk import Disk
 from p2prss.log.log import Log
 from p2prss.log.sqlite_backend import SqliteBackend
 from p2prss.log.store import Store
@@ -22,6 +26,28 @@ from tests.fakes.failing_disk import FailingDisk
 from tests.fakes.log_pair import answered, block_request, fetch, upgrade
 
 BLOCK = bytes(range(256)) * 64  # 16 KiB
+
+
+class RaisingDisk(Disk):
+    """Raises an error at the ``calls_left``th call."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.calls_left: int | None = None
+
+    def write(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
+        self._count()
+        super().write(fd, buffers, offset)
+
+    def sync(self, fd: int) -> None:
+        self._count()
+        super().sync(fd)
+
+    def _count(self) -> None:
+        if self.calls_left is not None:
+            self.calls_left -= 1
+            if not self.calls_left:
+                raise self.error
 
 
 @pytest.fixture
@@ -80,6 +106,57 @@ def test_a_failure_at_any_call_changes_nothing(tmp_path: Path) -> None:
             log = store.create("a log")
             assert state(log) == expected
             assert log.verify().clean
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken"), MemoryError()]
+)
+def test_a_failure_behind_our_back_changes_nothing(tmp_path: Path, error: Exception) -> None:
+    """Many bytes are written by a thread, while the blocks that follow are checked."""
+    blocks = [bytes([number]) * MIB for number in range(6)]
+    writer = Store.in_memory().create("a log")
+    writer.append(blocks)
+    for call in range(1, len(blocks) + 3):
+        disk = RaisingDisk(error)
+        with Store.open(tmp_path / str(call), disk=disk) as store:
+            mine, theirs = store.create("a log"), store.open_log(writer.key)
+            upgrade(writer, theirs)
+            answers = answered(writer, [block_request(theirs, index) for index in range(len(blocks))])
+            for log, step in (
+                (mine, partial(mine.append, blocks)),
+                (theirs, partial(theirs.apply, answers)),
+            ):
+                disk.calls_left = call
+                before = log.head, list(log.bitfield.runs(0, 100))
+                try:
+                    step()
+                except (StorageError, MemoryError):
+                    assert (log.head, list(log.bitfield.runs(0, 100))) == before
+                    disk.calls_left = None
+                    step()
+                disk.calls_left = None
+                assert log.get_range(0, 6) == blocks
+                assert log.verify().clean
+        with Store.open(tmp_path / str(call)) as store:
+            assert store.open_log(writer.key).get_range(0, 6) == blocks
+
+
+def test_a_bad_answer_among_many_spoils_none(store: Store) -> None:
+    blocks = [bytes([number]) * (512 * KIB) for number in range(12)]
+    writer = Store.in_memory().create("a log")
+    writer.append(blocks)
+    reader = store.open_log(writer.key)
+    upgrade(writer, reader)
+    answers = answered(writer, [block_request(reader, index) for index in range(12)])
+    request, proof = answers[5]
+    assert proof.block is not None
+    answers[5] = request, replace(proof, block=proof.block._replace(value=b"a lie" * 100_000))
+    outcomes = [applied.outcome for applied in reader.apply(answers)]
+    assert outcomes[5] is Outcome.REJECTED
+    assert outcomes.count(Outcome.STORED) == 11
+    fetch(writer, reader, [5])
+    assert reader.get_range(0, 12) == blocks
+    assert reader.verify().clean
 
 
 def test_an_error_that_is_no_lack_of_room_is_a_storage_error(
@@ -240,6 +317,7 @@ def test_a_missing_data_file_is_reported(tmp_path: Path, log: Log) -> None:
 FULL_DISK_PROGRAM = """
 import resource, sys
 from pathlib import Path
+from p2prss.codec.compact import Buffer
 from p2prss.errors import DiskFullError
 from p2prss.log.store import Store
 home, limit = Path(sys.argv[1]), int(sys.argv[2])
