@@ -2,20 +2,17 @@
 
 An example is a fenced block of the kind ``example NAME``: lines ``name = value``, a value going on in
 indented lines; in hexadecimal values blanks and ``|`` are for the eye, and two blanks before ``#`` begin a
-remark. A function of that name below is given the lines it asks for and says what the others must be.
+remark. A function of that name in ``tests/spec`` is given the lines it asks for and says what the others must be.
 
 ``python tests/test_spec.py`` writes ``spec/09-limits.md`` anew and fills in values that are still ``?``.
 """
 
-import ast
 import importlib
 import json
-import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -28,518 +25,42 @@ ROOT: Final = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-import p2prss  # noqa: E402  (needs the root in sys.path, as all that follow)
 from p2prss import errors, units  # noqa: E402
-from p2prss.codec import compact_extra, protobuf, z32  # noqa: E402
-from p2prss.codec.compact import Reader, Writer  # noqa: E402
 from p2prss.crypto import namespaces  # noqa: E402
-from p2prss.crypto.block_cipher import BlockCipher  # noqa: E402
-from p2prss.crypto.derivation import ROOT_NAMESPACE, child_namespace, derive_key_pair  # noqa: E402
-from p2prss.crypto.hashes import discovery_key  # noqa: E402
-from p2prss.crypto.key_text import format_key  # noqa: E402
-from p2prss.crypto.keys import CoreKey, KeyPair  # noqa: E402
-from p2prss.drive.bee import Bee  # noqa: E402
-from p2prss.drive.blobs import decode_block_map  # noqa: E402
-from p2prss.drive.btree import Header  # noqa: E402
-from p2prss.drive.content import content_core, content_manifest  # noqa: E402
-from p2prss.drive.core import Core  # noqa: E402
+from p2prss.crypto.keys import CoreKey  # noqa: E402
 from p2prss.drive.drive import Drive  # noqa: E402
 from p2prss.drive.errors import DriveError  # noqa: E402
-from p2prss.drive.extension import Get, encode_hint  # noqa: E402
 from p2prss.drive.paths import normalize_path, resolve_link  # noqa: E402
 from p2prss.feed import model  # noqa: E402
 from p2prss.feed.archive import FeedArchive  # noqa: E402
 from p2prss.feed.names import PLACES  # noqa: E402
-from p2prss.log import database, flat_tree  # noqa: E402
-from p2prss.log.authority import Authority  # noqa: E402
-from p2prss.log.bitfield import Bitfield  # noqa: E402
-from p2prss.log.manifest import Manifest, core_key  # noqa: E402
-from p2prss.log.merkle import Head, TreeBatch, leaf_hash  # noqa: E402
-from p2prss.log.proof import make_proof  # noqa: E402
-from p2prss.log.proof_parts import TreeNode  # noqa: E402
-from p2prss.log.verify import KnownLog, verify_proof  # noqa: E402
-from p2prss.net.exchange import PROTOCOL  # noqa: E402
+from p2prss.log import database  # noqa: E402
 from p2prss.node import events  # noqa: E402
 from p2prss.replication.events import DropReason  # noqa: E402
-from p2prss.replication.node_count import known_level  # noqa: E402
 from p2prss.serve.rss import FeedAnswers, Window  # noqa: E402
 from p2prss.wire import mux  # noqa: E402
-from p2prss.wire.capability import capability  # noqa: E402
 from p2prss.wire.messages import (  # noqa: E402
     MESSAGES,
-    BitfieldMessage,
-    Cancel,
-    Data,
-    Message,
-    NoData,
-    NoDataReason,
-    Range,
-    ReplicationHandshake,
-    Request,
-    Sync,
-    Want,
-    decode_message,
 )
-from p2prss.wire.mux import Mux  # noqa: E402
-from p2prss.wire.noise import NoiseHandshake, Pattern  # noqa: E402
-from p2prss.wire.secret_stream import FrameOpener, FrameSealer, stream_id  # noqa: E402
-from tests.fakes.memory_core import MemoryCore, as_core  # noqa: E402
 from tests.fakes.studio import Studio  # noqa: E402
+from tests.spec import examples_drive, examples_log, examples_wire  # noqa: E402, F401  (they register themselves)
+from tests.spec.limits import limits_page, modules  # noqa: E402
+from tests.spec.reading import (  # noqa: E402
+    EXAMPLES,
+    FILES,
+    SPEC,
+    Given,
+    column,
+    fenced,
+    headings,
+    parse_values,
+    plain_hex,
+    plain_text,
+    table,
+)
 
-SPEC: Final = ROOT / "spec"
 LIMITS: Final = SPEC / "09-limits.md"
-FILES: Final = sorted(SPEC.glob("*.md"))
 MAX_LINE: Final = 120  # characters; tables and examples may be longer
-UNFINISHED: Final = ("p2prss.net.udx.", "p2prss.net.dht.")  # chapter 7 and the limits get them when they work
-
-
-# ---- reading the specification
-
-
-class Given:
-    """The lines of an example; what is asked for is an input, the rest must be computed."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self.values = dict(values)
-        self.asked: set[str] = set()
-
-    def text(self, name: str) -> str:
-        self.asked.add(name)
-        return self.values[name]
-
-    def number(self, name: str) -> int:
-        return int(self.text(name))
-
-    def hex(self, name: str) -> bytes:
-        return bytes.fromhex(plain_hex(self.text(name)))
-
-    def seed(self, name: str) -> KeyPair:
-        return KeyPair.from_seed(self.hex(name))
-
-    def words(self, name: str) -> list[str]:
-        return self.text(name).split()
-
-
-Outputs = Mapping[str, bytes | str | int]
-EXAMPLES: dict[str, Callable[[Given], Outputs]] = {}
-
-
-def example(name: str) -> Callable[[Callable[[Given], Outputs]], Callable[[Given], Outputs]]:
-    def register(function: Callable[[Given], Outputs]) -> Callable[[Given], Outputs]:
-        EXAMPLES[name] = function
-        return function
-
-    return register
-
-
-def plain_hex(text: str) -> str:
-    return re.sub(r"\s*#.*", "", text).replace("|", "").replace(" ", "").replace("\n", "")
-
-
-def plain_text(value: bytes | str | int) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def fenced(path: Path, kind: str) -> Iterator[tuple[int, str, str]]:
-    """The fenced blocks of a kind: line number, the rest of the first line, content."""
-    start, name = 0, ""
-    lines: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if start:
-            if line.startswith("```"):
-                yield start, name, "\n".join(lines)
-                start = 0
-            else:
-                lines.append(line)
-        elif line.startswith("```"):
-            opening = line.removeprefix("```")
-            if opening.partition(" ")[0] == kind:
-                start, name, lines = number, opening.partition(" ")[2], []
-
-
-def parse_values(content: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    last = ""
-    for line in content.splitlines():
-        if line.startswith(" ") and last:
-            values[last] += "\n" + line.strip()
-        else:
-            name, _, value = line.partition("=")
-            last = name.strip()
-            values[last] = value.strip()
-    return values
-
-
-def table(file: str, heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading, without its head; code marks are taken off."""
-    lines = (SPEC / file).read_text(encoding="utf-8").splitlines()
-    start = next(place for place, line in enumerate(lines) if re.fullmatch(rf"#+ {re.escape(heading)}", line))
-    rows: list[list[str]] = []
-    for line in lines[start + 1 :]:
-        if line.startswith("|"):
-            cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
-            rows.append([cell.strip().replace("\\|", "|").replace("`", "") for cell in cells])
-        elif rows:
-            break
-    return rows[2:]
-
-
-def column(file: str, heading: str, number: int = 0) -> list[str]:
-    return [row[number] for row in table(file, heading)]
-
-
-def headings(path: Path) -> set[str]:
-    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return set(re.findall(r"^#+ (.+?)\s*$", text, re.MULTILINE))
-
-
-# ---- 01 encoding
-
-
-@example("uint")
-def _uint(given: Given) -> Outputs:
-    out = Writer()
-    out.uint(given.number("value"))
-    assert Reader(out.finish()).uint() == given.number("value")
-    return {"bytes": out.finish()}
-
-
-@example("lexint")
-def _lexint(given: Given) -> Outputs:
-    out = Writer()
-    compact_extra.write_lexint(out, given.number("value"))
-    return {"bytes": out.finish()}
-
-
-@example("string")
-def _string(given: Given) -> Outputs:
-    out = Writer()
-    out.string(given.text("text"))
-    return {"bytes": out.finish()}
-
-
-@example("z32")
-def _z32(given: Given) -> Outputs:
-    text = z32.encode(given.hex("bytes"))
-    assert z32.decode(text) == given.hex("bytes")
-    return {"text": text}
-
-
-@example("varint")
-def _varint(given: Given) -> Outputs:
-    return {"bytes": protobuf.encode_varint(given.number("value"))}
-
-
-@example("bit words")
-def _bit_words(given: Given) -> Outputs:
-    bits = Bitfield()
-    for index in given.words("set"):
-        bits.set(int(index))
-    return {"words": bits.words(0, given.number("count"))}
-
-
-# ---- 02 crypto
-
-
-@example("namespace")
-def _namespace(given: Given) -> Outputs:
-    return {"bytes": namespaces.namespace(given.text("name"), given.number("index"))}
-
-
-@example("key pair")
-def _key_pair(given: Given) -> Outputs:
-    namespace = ROOT_NAMESPACE
-    for name in given.words("namespace"):
-        namespace = child_namespace(namespace, name)
-    pair = derive_key_pair(given.hex("primary key"), namespace, given.text("name"))
-    manifest = Manifest.single(pair.public_key)
-    key = core_key(manifest)
-    return {
-        "namespace bytes": namespace,
-        "public key": pair.public_key,
-        "manifest": manifest.encode(),
-        "core key": key,
-        "core key text": format_key(key),
-        "discovery key": discovery_key(key),
-    }
-
-
-@example("block encryption")
-def _block_encryption(given: Given) -> Outputs:
-    cipher = BlockCipher.for_core(CoreKey(given.hex("core key")), given.hex("encryption key"))
-    stored = cipher.encrypt(given.number("index"), given.number("fork"), given.text("block").encode())
-    assert cipher.decrypt(given.number("index"), stored) == given.text("block").encode()
-    return {"stored": stored}
-
-
-# ---- 03 log
-
-
-@dataclass
-class Grown:
-    """A signed log in memory."""
-
-    head: Head
-    authority: Authority
-    nodes: dict[int, TreeNode]
-    blocks: list[bytes]
-
-
-def grow(pair: KeyPair, blocks: list[bytes], fork: int = 0) -> Grown:
-    manifest = Manifest.single(pair.public_key)
-    authority = Authority(core_key(manifest), manifest)
-    batch = TreeBatch(Head.empty(fork))
-    for block in blocks:
-        batch.append(block)
-    head = batch.head(authority.sign(batch.head(), pair))
-    assert authority.verify(head, head.signature)
-    return Grown(head, authority, {node.index: node for node in batch.nodes}, blocks)
-
-
-def grow_given(given: Given) -> Grown:
-    return grow(given.seed("seed"), [word.encode() for word in given.words("blocks")])
-
-
-@example("leaf")
-def _leaf(given: Given) -> Outputs:
-    return {"hash": leaf_hash(given.text("block").encode())}
-
-
-@example("log")
-def _log(given: Given) -> Outputs:
-    grown = grow_given(given)
-    manifest = grown.authority.manifest
-    assert manifest is not None
-    found: dict[str, bytes | str | int] = {
-        f"node {index}": f"{node.size} {node.hash.hex()}" for index, node in grown.nodes.items()
-    }
-    return found | {
-        "manifest": manifest.encode(),
-        "core key": grown.authority.key,
-        "roots": " ".join(str(root.index) for root in grown.head.roots),
-        "tree hash": grown.head.tree_hash,
-        "signable": grown.authority.signable(grown.head),
-        "signature": grown.head.signature,
-    }
-
-
-@example("full roots")
-def _full_roots(given: Given) -> Outputs:
-    return {"roots": " ".join(map(str, flat_tree.full_roots(given.number("length"))))}
-
-
-@example("upgrade order")
-def _upgrade_order(given: Given) -> Outputs:
-    order = flat_tree.upgrade_order(given.number("from"), given.number("to"))
-    return {"nodes": " ".join(map(str, order))}
-
-
-# ---- 04 connection
-
-
-@example("noise xx")
-def _noise_xx(given: Given) -> Outputs:
-    ends = [
-        NoiseHandshake(
-            Pattern.XX,
-            initiator=initiator,
-            key_pair=given.seed(f"{name} static seed"),
-            ephemeral_seed=given.hex(f"{name} ephemeral seed"),
-        )
-        for name, initiator in (("initiator", True), ("responder", False))
-    ]
-    messages = []
-    for number in range(3):
-        sender, receiver = ends if number % 2 == 0 else ends[::-1]
-        messages.append(sender.send())
-        receiver.receive(messages[-1])
-    first, second = ends[0].result, ends[1].result
-    assert first is not None
-    assert second is not None
-    assert (first.handshake_hash, first.send_key) == (second.handshake_hash, second.receive_key)
-    header = given.hex("initiator stream header")
-    identity = stream_id(first.handshake_hash, initiator=True)
-    sealer = FrameSealer(first.send_key, header)
-    plaintext = given.hex("plaintext")
-    frame = bytes(sealer.seal([plaintext]))
-    assert FrameOpener(second.receive_key, header).open(frame[3:]) == plaintext
-    return {f"message {number}": message for number, message in enumerate(messages, 1)} | {
-        "handshake hash": first.handshake_hash,
-        "initiator send key": first.send_key,
-        "initiator receive key": first.receive_key,
-        "header frame": b"\x38\0\0" + identity + header,
-        "data frame": frame,
-        "keep-alive frame": bytes(sealer.seal([])),
-    }
-
-
-class Wire:
-    """A mux whose frames are kept."""
-
-    def __init__(self) -> None:
-        self.frames: list[bytes] = []
-        self.mux = Mux(lambda parts: self.frames.append(b"".join(parts)), 2**24)
-
-
-@example("mux")
-def _mux(given: Given) -> Outputs:
-    ours, theirs = Wire(), Wire()
-    channel_id, handshake = given.hex("id"), given.hex("handshake")
-    channel = ours.mux.open(PROTOCOL, channel_id, handshake)
-    theirs.mux.receive(memoryview(ours.frames[0]))
-    (opened,) = theirs.mux.events
-    assert isinstance(opened, mux.RemoteOpen)
-    assert (opened.id, opened.handshake) == (channel_id, handshake)
-    theirs.mux.reject(opened)
-    ours.mux.cork()
-    channel.send(8, b"\1\0\3")
-    channel.send(0, b"\7\0\3\0")
-    ours.mux.uncork()
-    channel.send(2, b"\5")
-    channel.close()
-    names = ("open", "batch", "message", "close")
-    return dict(zip(names, ours.frames, strict=True)) | {"reject": theirs.frames[0]}
-
-
-# ---- 05 replication
-
-
-@example("capability")
-def _capability(given: Given) -> Outputs:
-    key, shared = CoreKey(given.hex("core key")), given.hex("handshake hash")
-    first = capability(shared, initiator=True, core_key=key)
-    return {
-        "initiator": first,
-        "responder": capability(shared, initiator=False, core_key=key),
-        "channel handshake": ReplicationHandshake(first).encode(),
-    }
-
-
-MESSAGE_NAMES: Final[dict[str, type[Message]]] = {
-    "sync": Sync,
-    "cancel": Cancel,
-    "noData": NoData,
-    "want": Want,
-    "bitfield": BitfieldMessage,
-    "range": Range,
-}
-
-
-@example("message")
-def _message(given: Given) -> Outputs:
-    kind, *words = given.words("message")
-    values: dict[str, Any] = {"uploading": False, "downloading": False} if kind == "sync" else {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        values[name] = True if not equals else bytes.fromhex(value) if name == "words" else int(value)
-    if "reason" in values:
-        values["reason"] = NoDataReason(values["reason"])
-    message = MESSAGE_NAMES[kind](**values)
-    payload = b"".join(message.encode_parts())
-    assert decode_message(message.TYPE, payload) == message
-    return {"type": message.TYPE, "payload": payload}
-
-
-@example("question and answer")
-def _question_and_answer(given: Given) -> Outputs:
-    grown = grow_given(given)
-    request = decode_message(1, given.hex("request"))
-    assert isinstance(request, Request)
-    block = request.proof.block
-    proof = make_proof(
-        grown.head,
-        grown.nodes.get,
-        request.proof,
-        value=grown.blocks[block.index] if block is not None else None,
-        manifest=grown.authority.manifest,
-    )
-    empty = KnownLog(Head.empty(), Authority(grown.authority.key), lambda _: None)
-    if request.proof.upgrade is not None:
-        change = verify_proof(empty, request.proof, proof)
-        assert change.head is not None
-        assert change.head.length == grown.head.length
-    return {"data": b"".join(Data(request.id, proof).encode_parts())}
-
-
-@example("node counter")
-def _node_counter(given: Given) -> Outputs:
-    held = Bitfield()
-    for index in given.words("held"):
-        held.set(int(index))
-    counters = [
-        known_level(index, given.number("length"), held)[0] for index in range(given.number("length"))
-    ]
-    return {"counters": " ".join(map(str, counters))}
-
-
-# ---- 06 drive
-
-
-@example("bee")
-def _bee(given: Given) -> Outputs:
-    core = MemoryCore()
-
-    async def write() -> None:
-        bee = Bee(as_core(core))
-        for word in given.words("operations"):
-            key, equals, value = word.partition("=")
-            if equals:
-                await bee.put(key.encode(), value.encode())
-            else:
-                await bee.delete(key.removeprefix("-").encode())
-
-    trio.run(write)
-    return {f"block {number}": block for number, block in enumerate(core.blocks)}
-
-
-@example("drive")
-def _drive(given: Given) -> Outputs:
-    manifest = Manifest.decode(Reader(given.hex("db manifest")))
-    db = MemoryCore(key=core_key(manifest), manifest=manifest)
-    blobs = MemoryCore()
-    opened: list[CoreKey] = []
-
-    async def open_core(key: CoreKey, _: Manifest | None) -> Core:
-        opened.append(key)
-        return as_core(blobs)
-
-    async def write() -> None:
-        drive = Drive(as_core(db), open_core)
-        metadata = json.loads(given.text("metadata"))
-        await drive.put(given.text("path"), given.text("content").encode(), metadata=metadata)
-
-    trio.run(write)
-    derived = content_manifest(manifest, db.key)
-    assert opened == [core_key(derived)] == [content_core(Header(), db.key, manifest)[0]]
-    return {
-        "drive key": db.key,
-        "blobs manifest": derived.encode(),
-        "blobs key": opened[0],
-        "db block 0": db.blocks[0],
-        "db block 1": db.blocks[1],
-        "blobs block 0": blobs.blocks[0],
-    }
-
-
-@example("block map")
-def _block_map(given: Given) -> Outputs:
-    pairs = decode_block_map(given.hex("block"))
-    return {"pairs": " ".join(f"{index}:{size}" for index, size in pairs)}
-
-
-@example("hint")
-def _hint(given: Given) -> Outputs:
-    return {"payload": encode_hint(Get(given.number("version"), given.text("key").encode()))}
-
-
-# ---- 08 feeds
-
-
-@example("item path")
-def _item_path(given: Given) -> Outputs:
-    seen_at = datetime.fromisoformat(given.text("date"))
-    guid = given.text("guid")
-    return {"id": model.item_id(guid), "path": model.item_path(guid, seen_at)}
 
 
 # ---- the tests
@@ -797,88 +318,7 @@ async def test_the_worked_feed_is_what_the_mirror_writes(tmp_path: Path) -> None
 # ---- limits
 
 
-@dataclass(frozen=True)
-class Limit:
-    """One number that bounds or sizes something."""
-
-    module: str
-    name: str
-    value: float
-    source: str  # how the code writes the value
-    remark: str
-
-
-def modules() -> Iterator[str]:
-    for found in pkgutil.walk_packages(p2prss.__path__, "p2prss."):
-        if not found.ispkg and not found.name.endswith("__main__") and not found.name.startswith(UNFINISHED):
-            yield found.name
-
-
-def limits_of(module: str) -> Iterator[Limit]:
-    """The public constants of a module that are numbers, and the fields of a class ``Limits``."""
-    path = ROOT / (module.replace(".", "/") + ".py")
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    statements = ast.parse(text).body
-    following_ones = [*statements[1:], None]
-    assignments: list[tuple[str | None, ast.stmt, ast.stmt | None]] = [
-        (None, *pair) for pair in zip(statements, following_ones, strict=True)
-    ]
-    for statement in statements:
-        if isinstance(statement, ast.ClassDef) and statement.name == "Limits":
-            assignments += [("Limits", one, None) for one in statement.body]
-    loaded: Any = None
-    for owner, statement, following in assignments:
-        target: ast.expr
-        if isinstance(statement, ast.AnnAssign):
-            target, value = statement.target, statement.value
-        elif isinstance(statement, ast.Assign):
-            target, value = statement.targets[0], statement.value
-        else:
-            continue
-        if not isinstance(target, ast.Name) or value is None:
-            continue
-        if owner is None and not re.fullmatch("[A-Z][A-Z0-9_]*", target.id):
-            continue
-        loaded = loaded or importlib.import_module(module)
-        found = getattr(getattr(loaded, owner)() if owner else loaded, target.id)
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            continue
-        remark = re.search(r"(?:^|\s)#\s*(.*)$", lines[(value.end_lineno or 1) - 1][value.end_col_offset :])
-        note = remark[1] if remark else ""
-        if not note and isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
-            note = " ".join(str(following.value.value).split())
-        yield Limit(module, f"{owner}.{target.id}" if owner else target.id, found, ast.unparse(value), note)
-
-
-def limits_page() -> str:
-    """What ``spec/09-limits.md`` has to be."""
-    page = [
-        "# 9. Limits and sizes",
-        "",
-        "Every named number of the code: limits on what peers, origins and feeds may cost, waiting times,",
-        "and the sizes of the formats. This page is made from the modules by `python tests/test_spec.py`,",
-        "and the test of that name fails when it is stale. The remark tells the unit.",
-        "",
-        "Limits of the protocols (what another implementation must accept or may rely on) stand in the",
-        "chapters; most of what is here is our own choice, and other peers may choose differently.",
-    ]
-    package = ""
-    for module in sorted(modules()):
-        rows = list(limits_of(module))
-        if not rows:
-            continue
-        if module.split(".")[1] != package:
-            package = module.split(".")[1]
-            page += ["", f"## {package}", ""]
-            page += ["| Module | Name | Value | Written as | Remark |", "| --- | --- | ---: | --- | --- |"]
-        for row in rows:
-            number = f"{row.value:g}" if isinstance(row.value, float) else str(row.value)
-            remark = row.remark.replace("|", "\\|")
-            source = "" if row.source in (number, str(row.value)) else f"`{row.source}`"
-            short = module.removeprefix("p2prss.")
-            page.append(f"| {short} | `{row.name}` | {number} | {source} | {remark} |")
-    return "\n".join(page) + "\n"
+# ---- limits
 
 
 def test_the_limits_are_those_of_the_code() -> None:
