@@ -2,7 +2,8 @@
 
 An example is a fenced block of the kind ``example NAME``: lines ``name = value``, a value going on in
 indented lines; in hexadecimal values blanks and ``|`` are for the eye, and two blanks before ``#`` begin a
-remark. A function of that name in ``tests/spec`` is given the lines it asks for and says what the others must be.
+remark. A function of that name in ``tests/spec`` is given the lines it asks for and says what the others
+must be.
 
 ``python tests/test_spec.py`` writes ``spec/09-limits.md`` anew and fills in values that are still ``?``.
 """
