@@ -26,7 +26,7 @@ class NodeSettings:
     listen: tuple[Address, ...] = ()
     peers: tuple[Address, ...] = ()
     bootstrap: tuple[Address, ...] = ()  # of the DHT; empty means the public ones
-    dht: bool = True
+    dht: bool = False
     lan: bool = False
     http: Address | None = DEFAULT_HTTP
     http_may_move: bool = True
@@ -39,7 +39,7 @@ class NodeSettings:
         listen: Iterable[str] = (),
         peers: Iterable[str] = (),
         bootstrap: Iterable[str] = (),
-        dht: bool = True,
+        dht: bool = False,
         lan: bool = False,
         http: str | None = None,
         no_http: bool = False,

@@ -33,9 +33,11 @@ MEMBERS: Final[Mapping[str, frozenset[str]]] = {
     "notice": frozenset({"message"}),
 }
 
-# Commands that run a node; without this option they would look for others by multicast.
+# Commands that run a node; without these options they would look for others by multicast, and in the DHT.
 NODES: Final = ("publish", "follow", "seed", "up")
-QUIET: Final = "--no-lan"
+NO_LAN: Final = "--no-lan"
+NO_DHT: Final = "--no-dht"
+BOOTSTRAP: Final = "--bootstrap"  # of a private DHT: whoever names one may use it
 
 Line = dict[str, Any]
 
@@ -51,9 +53,13 @@ def read_line(text: str) -> Line:
 
 
 def command_words(arguments: Sequence[str | Path], *, lan: bool) -> tuple[str, ...]:
-    """The words of a command; unless ``lan`` is asked for, kept away from the network this machine is in."""
+    """The words of a command, kept away from the public DHT; and unless ``lan`` is asked for, from this
+    machine's network."""
     words = tuple(map(str, arguments))
-    return (words[0], QUIET, *words[1:]) if not lan and words and words[0] in NODES else words
+    if not words or words[0] not in NODES:
+        return words
+    quiet = [*([] if BOOTSTRAP in words else [NO_DHT]), *([] if lan else [NO_LAN])]
+    return (words[0], *quiet, *words[1:])
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -46,7 +46,7 @@ async def on_terminal(home: Path, *arguments: str | Path, answer: str = "") -> t
 
 async def test_the_commands_of_a_publisher(local_show: Show, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    code, lines = await on_terminal(home, "publish", "--no-lan", local_show.feed, "--once")
+    code, lines = await on_terminal(home, "publish", "--no-lan", "--no-dht", local_show.feed, "--once")
     assert code == 0
     assert lines[0].startswith("p2prss://")
     assert lines[-1].startswith("published: 4 episodes, 17 files, ")
@@ -65,7 +65,7 @@ async def test_the_commands_of_a_publisher(local_show: Show, tmp_path: Path) -> 
 @pytest.mark.parametrize(("answer", "left"), [("n", 1), ("y", 0)])
 async def test_removing_asks_first(answer: str, left: int, local_show: Show, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    await on_terminal(home, "publish", "--no-lan", local_show.feed, "--no-media", "--once")
+    await on_terminal(home, "publish", "--no-lan", "--no-dht", local_show.feed, "--no-media", "--once")
     code, lines = await on_terminal(home, "remove", "the-copper-compass", answer=answer)
     assert code == left
     assert f"Delete {LOCAL.title}" in lines[0]
