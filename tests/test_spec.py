@@ -44,7 +44,7 @@ from p2prss.wire.messages import (  # noqa: E402
     MESSAGES,
 )
 from tests.fakes.studio import Studio  # noqa: E402
-from tests.spec import examples_drive, examples_log, examples_wire  # noqa: E402, F401  (they register themselves)
+from tests.spec import examples_drive, examples_log, examples_net, examples_wire  # noqa: E402, F401  (they register themselves)
 from tests.spec.limits import limits_page, modules  # noqa: E402
 from tests.spec.reading import (  # noqa: E402
     EXAMPLES,

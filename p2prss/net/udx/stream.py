@@ -14,7 +14,7 @@ be protected by a layer above. Not goals: telling who the peer is, and noticing 
 After a change of address packets sent before go again to the new address, other than in the reference,
 where a resend still takes the old way: a number means the same on both ways.
 
-Source: udx-native 1.21.3 as observed; spec/07-net, "UDX".
+Source: udx-native 1.21.3 as observed; spec/07-net, "UDX packets".
 """
 
 from collections.abc import Iterable
