@@ -65,6 +65,11 @@ _IMPURE: Final = _FILES | _SOCKETS | {"ctypes", "multiprocessing", "random", "se
 
 _PURE_LOG: Final = {"authority", "bitfield", "flat_tree", "manifest", "merkle", "proof", "proof_parts"}
 _STORED_LOG: Final = {"log", "memory_storage", "sqlite_storage", "storage", "store"}
+_NET_SHELLS: Final = {  # in packages of net; all else there is a machine
+    "dht": {"bootstrap", "client", "shell", "udp"},
+    "lan": {"interfaces", "lan", "mdns"},
+    "udx": {"endpoint", "socket", "trio_stream"},
+}
 _TRIO_FEED: Final = {"address", "capture", "fetch", "mirror", "writer"}
 
 _MAX_LINES: Final = 600
@@ -182,6 +187,8 @@ def is_pure(module: Module) -> bool:
     """Does the module promise no input, output, clock or chance of its own?"""
     if module.layer == "log":
         return module.parts[-1] in _PURE_LOG
+    if module.layer == "net" and module.parts[1] in _NET_SHELLS and len(module.parts) > 2:
+        return module.parts[-1] not in _NET_SHELLS[module.parts[1]]
     return module.layer in {"codec", "wire", "replication"} or module.parts == ("serve", "ranges")
 
 

@@ -9,8 +9,7 @@ Source: dht-rpc 6.27.0 index.js; hyperdht 6.34.0 index.js; spec/07-net.
 
 from collections.abc import Callable, Iterable
 from math import inf
-from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2prss.codec.compact import Buffer
 from p2prss.errors import DecodeError
@@ -31,6 +30,9 @@ from p2prss.net.dht.responder import Responder
 from p2prss.net.dht.routing import K
 from p2prss.net.dht.state import DhtConfig, NodeState
 from p2prss.net.dht.upkeep import SLEEP_SECONDS, TICK_SECONDS, Upkeep
+
+if TYPE_CHECKING:
+    from random import Random
 
 REFRESH_SECONDS: Final = 300.0  # between background queries
 SMALL_REFRESH_SECONDS: Final = 40.0  # the same while fewer than 20 nodes are known
@@ -164,7 +166,7 @@ class DhtMachine:
     ``now``, which is any monotonic clock in seconds.
     """
 
-    def __init__(self, config: DhtConfig, *, random: Random, now: float, unix_time: float) -> None:
+    def __init__(self, config: DhtConfig, *, random: "Random", now: float, unix_time: float) -> None:
         self.state = NodeState(config, random=random, now=now, unix_time=unix_time)
         self.upkeep = Upkeep(self.state)
         self.relay = Relay(self.state)

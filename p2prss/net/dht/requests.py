@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
-from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.messages import Reply, Request
+
+if TYPE_CHECKING:
+    from random import Random
 
 TIMEOUT: Final = 1.0  # seconds per send
 SHORTEST_TIMEOUT: Final = 0.25  # seconds, the least the first send waits
@@ -152,7 +154,7 @@ class CongestionWindow:
 class RequestTable:
     """All requests of a node. ``outbox`` is where datagrams go, shared with whoever answers."""
 
-    def __init__(self, outbox: list[Outgoing], random: Random) -> None:
+    def __init__(self, outbox: list[Outgoing], random: "Random") -> None:
         self.round_trips = RoundTrips()
         self.sent = self.repeated = self.timed_out = self.forged = 0  # counters
         self._outbox = outbox

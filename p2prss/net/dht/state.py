@@ -9,8 +9,7 @@ Source: dht-rpc 6.27.0 index.js, lib/io.js; spec/07-net.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2prss.net.dht.endpoint import Endpoint, is_ipv4, is_private, is_reserved, node_id
 from p2prss.net.dht.messages import Internal, Reply, Request
@@ -27,6 +26,9 @@ from p2prss.net.dht.requests import (
 from p2prss.net.dht.routing import RoutingTable
 from p2prss.net.dht.storage import RecordStore
 from p2prss.net.dht.tokens import TokenSource
+
+if TYPE_CHECKING:
+    from random import Random
 
 SERVER: Final = 0  # the socket others are told about
 CLIENT: Final = 1
@@ -67,7 +69,7 @@ class NodeState:
     ``now``.
     """
 
-    def __init__(self, config: DhtConfig, *, random: Random, now: float, unix_time: float) -> None:
+    def __init__(self, config: DhtConfig, *, random: "Random", now: float, unix_time: float) -> None:
         self.config = config
         self.random = random
         self.bootstraps: tuple[Endpoint, ...] = ()

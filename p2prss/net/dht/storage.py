@@ -8,13 +8,15 @@ Source: hyperdht 6.34.0 lib/persistent.js; spec/07-net.
 
 from collections import Counter
 from dataclasses import dataclass
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.expiring import ExpiringMap
 from p2prss.net.dht.records import MAX_PEERS, MutableValue
 from p2prss.units import MIB
+
+if TYPE_CHECKING:
+    from random import Random
 
 RECORD_LIFETIME: Final = 20 * 60.0  # seconds; announcers come again after 10 to 12 minutes
 VALUE_LIFETIME: Final = 48 * 3600.0  # seconds
@@ -52,7 +54,7 @@ class Refresh:
 class RecordStore:
     """The announcements, routes and values of one node."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: "Random") -> None:
         self._random = random
         self._records: ExpiringMap[tuple[bytes, bytes], bytes] = ExpiringMap(
             RECORD_LIFETIME, max_entries=MAX_RECORDS, max_per_host=MAX_RECORDS_PER_HOST

@@ -8,11 +8,13 @@ reached is tried a few times with growing pauses and then forgotten until it is 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from math import inf
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2prss.crypto.keys import PublicKey
 from p2prss.net.address import Address
+
+if TYPE_CHECKING:
+    from random import Random
 
 GRACE: Final = 1.0  # seconds that the side with the greater key waits for the other one
 FIRST_RETRY: Final = 0.5  # seconds, doubled after each failure
@@ -41,7 +43,7 @@ class Neighbour:
 class Neighbours:
     """The machine. ``own`` is our public key; ``random`` spreads retries."""
 
-    def __init__(self, own: PublicKey, random: Random) -> None:
+    def __init__(self, own: PublicKey, random: "Random") -> None:
         self._own = own
         self._random = random
         self._known: dict[PublicKey, Neighbour] = {}
