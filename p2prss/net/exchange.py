@@ -15,29 +15,37 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from nacl.utils import random as random_bytes
 
+from p2prss.codec import z32
 from p2prss.crypto.keys import CoreKey, DiscoveryKey, KeyPair, PublicKey
-from p2prss.errors import RemoteProtocolError, StorageError
+from p2prss.errors import P2prssError, RemoteProtocolError, StorageError
 from p2prss.log.log import Log
 from p2prss.log.merkle import Head
 from p2prss.log.store import Store
+from p2prss.net.address import Address
 from p2prss.net.conflict import make_evidence
-from p2prss.net.link import Link
+from p2prss.net.link import Handler, Link
+from p2prss.net.link_state import LinkState, OpenedChannel, Way, has_worked
 from p2prss.net.session import Port, Session
+from p2prss.net.swarm.priority import keep_new
 from p2prss.units import MIB
 from p2prss.wire.capability import capability, verify_capability
-from p2prss.wire.connection import Connection, Event, Ready
+from p2prss.wire.connection import Connection, Event, Ready, State
 from p2prss.wire.messages import ReplicationHandshake, decode_message
 from p2prss.wire.mux import Closed, MuxChannel, Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.noise import HandshakeResult
+
+if TYPE_CHECKING:
+    from p2prss.net.connect.peer_stream import PeerStream
 
 PROTOCOL: Final = "hypercore/alpha"
 PATIENCE: Final = 10.0  # seconds without a wanted block before we say that nobody has it
 TICK: Final = 0.1  # seconds between looks at the sessions' timers
-IDLE_SECONDS: Final = 60.0  # a peer that came to us may stay without opening a log we have: slots are few
+IDLE_SECONDS: Final = 60.0  # a peer may stay so long without a log that both have open: slots are few
 MAX_STRANGERS: Final = 64  # peers that came to us and have not shown yet that they know a log's key
 MAX_HELD_BYTES: Final = 512 * MIB  # of unfinished frames and of what waits to be sent, on all links together
 
@@ -63,9 +71,9 @@ class Exchange:
         self.drops: dict[str, int] = {}  # reason → how many links ended for it
         self._nursery = nursery
         self._random = random or Random(random_bytes(16))
-        self._key_pair = KeyPair.from_seed(random_bytes(32))  # of this run: Noise here authenticates nobody
+        self.key_pair = KeyPair.from_seed(random_bytes(32))  # of this run: nobody is to be known by it
         self._sessions: dict[DiscoveryKey, Session] = {}
-        self._links: dict[Link, _LinkState] = {}
+        self._links: dict[Link, LinkState] = {}
         self._peer_numbers = count(1)
         self._links_changed = trio.Event()
         nursery.start_soon(self._keep_time)
@@ -73,7 +81,7 @@ class Exchange:
     @property
     def public_key(self) -> PublicKey:
         """What this node is called in the handshakes of this run."""
-        return self._key_pair.public_key
+        return self.key_pair.public_key
 
     @property
     def links_changed(self) -> trio.Event:
@@ -84,6 +92,20 @@ class Exchange:
     def links(self) -> list[Link]:
         """The connections that are up."""
         return [link for link, state in self._links.items() if state.handshake_hash]
+
+    def way(self, link: Link) -> Way:
+        """How a link goes."""
+        return self._links[link].way
+
+    def logs_by_peer(self) -> dict[PublicKey, set[DiscoveryKey]]:
+        """Which peers are connected, over whatever, and the logs that are open with each."""
+        found: dict[PublicKey, set[DiscoveryKey]] = {}
+        for link in self.links:
+            if (handshake := link.connection.handshake) is not None and not link.ending:
+                logs = found.setdefault(handshake.remote_public_key, set())
+                opened = self._links[link].channels.values()
+                logs.update(one.session.log.discovery_key for one in opened if one.peer)
+        return found
 
     def session(self, log: Log, *, eager: bool = False) -> Session:
         """The session of a log, opened on every link when ``eager`` is asked for the first time."""
@@ -139,20 +161,53 @@ class Exchange:
 
         Raises: RemoteProtocolError when the peer was dropped, NetworkError when the connection broke.
         """
-        connection = Connection(
+        connection = self._connection(initiator)
+        link = Link(stream, connection, label)
+        state = LinkState(initiator, trio.current_time(), expected)
+        await self._run(link, state, lambda events: self._handle(link, state, events))
+
+    async def use_peer_stream(self, peer: "PeerStream") -> None:
+        """Run a connected stream of the swarm to its end; of two with the same peer one is ended at once.
+
+        One that came to us counts only when the peer's header is here: an old handshake that somebody
+        replays gets no further, and must not replace a connection that works.
+        Raises: RemoteProtocolError when the peer was dropped, NetworkError when the connection broke.
+        """
+        connection = self._connection(peer.initiator, peer.handshake)
+        link = Link(peer.stream, connection, _label(peer))
+        state = LinkState(peer.initiator, trio.current_time(), peer_stream=peer)
+        waiting: list[Event] = []
+
+        def handle(events: list[Event]) -> None:
+            waiting.extend(events)
+            if peer.initiator or connection.state is not State.HEADER:
+                batch = waiting.copy()
+                waiting.clear()
+                self._handle(link, state, batch)
+
+        try:
+            await self._run(link, state, handle)
+        except P2prssError:
+            peer.stream.destroy()
+            raise
+
+    def _connection(self, initiator: bool, handshake: HandshakeResult | None = None) -> Connection:
+        return Connection(
             initiator=initiator,
-            key_pair=self._key_pair,
+            key_pair=self.key_pair,
             ephemeral_seed=random_bytes(32),
             stream_header=random_bytes(24),
             now=trio.current_time(),
+            handshake=handshake,
         )
-        if not initiator:
+
+    async def _run(self, link: Link, state: LinkState, handle: Handler) -> None:
+        """Have a link for as long as it lasts."""
+        if not state.initiator:
             self._make_room()
-        link = Link(stream, connection, label)
-        state = _LinkState(initiator, expected, trio.current_time())
         self._links[link] = state
         try:
-            await link.run(lambda events: self._handle(link, state, events))
+            await link.run(handle)
         except RemoteProtocolError as error:
             self.drops[error.reason] = self.drops.get(error.reason, 0) + 1
             raise
@@ -162,7 +217,7 @@ class Exchange:
             for channel in list(state.channels):
                 self._leave(state, channel)
 
-    def _handle(self, link: Link, state: "_LinkState", events: list[Event]) -> None:
+    def _handle(self, link: Link, state: LinkState, events: list[Event]) -> None:
         """Take a batch of a link's events; replicators are drained once, at its end."""
         now = trio.current_time()
         touched: dict[int, Session] = {}
@@ -179,6 +234,8 @@ class Exchange:
                     case Ready(remote_public_key, handshake_hash):
                         if state.expected not in (None, remote_public_key):
                             raise RemoteProtocolError(f"{link.label} is somebody else", reason="wrong-peer")
+                        if not self._settle(link, state, remote_public_key):
+                            return
                         state.handshake_hash = handshake_hash
                         self._tell_links_changed()
                         for session in self._sessions.values():
@@ -194,22 +251,50 @@ class Exchange:
         for session in touched.values():
             session.drain()
 
+    def _settle(self, link: Link, state: LinkState, key: PublicKey) -> bool:
+        """Of two of the swarm's connections with a peer end one; whether this, the new one, stays."""
+        for other in self._links_with(key):
+            stream = self._links[other].peer_stream
+            if state.peer_stream is None or stream is None or other.ending:
+                continue
+            if not keep_new(
+                self.public_key,
+                key,
+                new_is_initiator=state.initiator,
+                existing_has_worked=has_worked(other),
+            ):
+                link.close()
+                state.peer_stream.stream.destroy()
+                other.connection.keep_alive()
+                other.flush()
+                return False
+            other.close()
+            stream.stream.destroy()
+        return True
+
+    def _links_with(self, key: PublicKey) -> list[Link]:
+        return [
+            link
+            for link in self.links
+            if (handshake := link.connection.handshake) and handshake.remote_public_key == key
+        ]
+
     def _tell_links_changed(self) -> None:
         self._links_changed.set()
         self._links_changed = trio.Event()
 
-    def _offer(self, link: Link, state: "_LinkState", session: Session) -> None:
+    def _offer(self, link: Link, state: LinkState, session: Session) -> None:
         """Open our side of a log's channel, unless it is open already."""
         if session in state.sessions or session.conflict is not None:
             return
         proof = capability(state.handshake_hash, initiator=state.initiator, core_key=session.log.key)
         handshake = ReplicationHandshake(proof).encode()
         channel = link.connection.open(PROTOCOL, session.log.discovery_key, handshake)
-        state.channels[channel] = _Opened(session)
+        state.channels[channel] = OpenedChannel(session)
         state.sessions.add(session)
         session.offers += 1
 
-    def _remote_open(self, link: Link, state: "_LinkState", remote: RemoteOpen) -> None:
+    def _remote_open(self, link: Link, state: LinkState, remote: RemoteOpen) -> None:
         """A peer asks for a log: open our side if we have it, else say no."""
         session = None
         if remote.protocol == PROTOCOL:
@@ -223,7 +308,7 @@ class Exchange:
             self._offer(link, state, session)
 
     def _opened(
-        self, link: Link, state: "_LinkState", channel: MuxChannel, remote_handshake: bytes, now: float
+        self, link: Link, state: LinkState, channel: MuxChannel, remote_handshake: bytes, now: float
     ) -> None:
         """Both sides are open: let the peer in if it knows the key, else drop it."""
         opened = state.channels[channel]
@@ -241,7 +326,7 @@ class Exchange:
         opened.session.offers -= 1
         opened.session.add_port(opened.peer, Port(link, channel), now)
 
-    def _leave(self, state: "_LinkState", channel: MuxChannel) -> None:
+    def _leave(self, state: LinkState, channel: MuxChannel) -> None:
         opened = state.channels.pop(channel, None)
         if opened is None:
             return
@@ -262,7 +347,7 @@ class Exchange:
                 if session.replicator.deadline <= now:
                     session.handle_timer(now)
             for link, state in self._links.items():
-                if not (state.initiator or state.open) and now - state.idle_since >= IDLE_SECONDS:
+                if not (state.may_idle or state.open) and now - state.idle_since >= IDLE_SECONDS:
                     link.close(RemoteProtocolError(f"{link.label} uses no log of ours", reason="idle"))
             self._bound_memory()
 
@@ -285,36 +370,10 @@ class Exchange:
             total -= held.pop(worst)
 
 
-class _Opened:
-    """A channel of one link: its log, and the peer's number once the peer was let in."""
-
-    __slots__ = ("peer", "session")
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.peer = 0
-
-
-class _LinkState:
-    """What the exchange knows of a link."""
-
-    __slots__ = (
-        "channels",
-        "expected",
-        "handshake_hash",
-        "idle_since",
-        "initiator",
-        "known",
-        "open",
-        "sessions",
-    )
-
-    def __init__(self, initiator: bool, expected: PublicKey | None, now: float) -> None:
-        self.initiator = initiator
-        self.expected = expected  # whom we dialled, where that is known
-        self.idle_since = now  # while ``open`` is 0
-        self.open = 0  # channels on which the peer was let in
-        self.known = False  # it was let in once
-        self.handshake_hash = b""
-        self.channels: dict[MuxChannel, _Opened] = {}
-        self.sessions: set[Session] = set()  # those of the channels
+def _label(peer: "PeerStream") -> str:
+    """Where the peer is, as far as its stream knows."""
+    remote = peer.stream.machine.remote
+    if remote is None:
+        return z32.encode(peer.public_key)
+    host, port, *_ = remote.address
+    return str(Address(host, port))

@@ -170,6 +170,10 @@ class Connection:
         finally:
             self._mux.uncork()
 
+    def keep_alive(self) -> None:
+        """Send an empty frame now: it tells the peer that this connection is in use."""
+        self._send_plaintext([])
+
     def data_to_send(self) -> list[Buffer]:
         """All frames made since the last call, in the order in which they must be written."""
         out, self._out, self.queued_bytes = self._out, [], 0

@@ -1,0 +1,1 @@
+"""Topics become connections. Pure: topics, peers, priority; shell: swarm."""
