@@ -65,6 +65,10 @@ class PunchSockets:
     def __len__(self) -> int:
         return len(self._all)
 
+    def accepts(self, host: str) -> bool:
+        """Whether a probe may go there because a peer says so: no reserved host, no private one from afar."""
+        return self.dht.machine.state.accepts(Endpoint(host, 1))
+
     def take(self, on_probe: OnProbe, *, with_dht: bool = True) -> PunchSocket:
         """A new socket; probes that come in go to ``on_probe``, DHT messages to the node.
 
