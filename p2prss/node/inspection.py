@@ -180,9 +180,9 @@ def _listed(feed: SavedFeed) -> ListedFeed:
 async def _core_keys(store: Store, saved: SavedFeed) -> list[CoreKey]:
     async with trio.open_nursery() as nursery:
         feed = await FeedOpener(store, Exchange(store, nursery, patience=0.0)).open(saved, eager=False)
-        keys = [feed.key]
         if feed.db.length:
-            keys.append((await feed.blobs()).key)
+            await feed.blobs()
+        keys = [core.key for core in feed.cores]
         nursery.cancel_scope.cancel()
     return keys
 
@@ -197,10 +197,10 @@ async def _status(feed: OpenFeed) -> FeedStatus:
     updated, problem = None, None
     media: dict[str, int] = {}
     uncaptured = 0
-    cores = [feed.db]
+    cores = feed.cores
     try:
         if feed.db.length:
-            cores.append(await feed.blobs())
+            await feed.blobs()
             info, items = await feed.archive.info(), await feed.archive.items()
             updated = info.updated
             for asset in [*info.channel_assets, *(asset for item in items for asset in item.assets)]:
@@ -263,13 +263,11 @@ async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
 
 
 async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
-    cores = [feed.db]
     problems: list[str] = []
     files: list[str] = []
     damaged = size = 0
-    if feed.db.length and feed.db.has(0):
-        cores.append(await feed.blobs())
-    for core in cores:
+    blobs = await feed.blobs() if feed.db.length and feed.db.has(0) else None
+    for core in feed.cores:
 
         def progress(done: int, total: int) -> None:
             trio.from_thread.run_sync(
@@ -284,7 +282,7 @@ async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
         if not report.clean:
             damaged += len(report.corrupt_blocks)
             problem = _words(report)
-            if core is not feed.db and (found := await _files_with(feed, report.corrupt_blocks)):
+            if core is blobs and (found := await _files_with(feed, report.corrupt_blocks)):
                 files += found
                 problem += f", in {await _title_of(feed, found[0])}"
                 problem += f" and {len(found) - 1} more files" if len(found) > 1 else ""
@@ -293,7 +291,7 @@ async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
         key=feed.saved.key,
         slug=feed.slug,
         ok=not problems,
-        blocks=sum(core.held_total for core in cores),
+        blocks=sum(core.held_total for core in feed.cores),
         bytes=size,
         damaged_blocks=damaged,
         damaged_files=tuple(files),

@@ -15,6 +15,7 @@ from p2prss.log.manifest import Manifest
 from p2prss.log.store import Store
 from p2prss.net.core import PeerCore
 from p2prss.net.exchange import Exchange
+from p2prss.node.legacy_drive import AnyDrive
 from p2prss.node.saved_feeds import SavedFeed
 
 NAMESPACE = child_namespace(ROOT_NAMESPACE, "p2prss")
@@ -29,7 +30,7 @@ class OpenFeed:
     drive: Drive
     archive: FeedArchive
     db: PeerCore
-    cores: list[PeerCore]  # those that are open: the first is ``db``
+    cores: list[PeerCore]  # those that are open: the first is ``db``, the last that of ``blobs``
 
     @property
     def key(self) -> CoreKey:
@@ -57,7 +58,10 @@ class OpenFeed:
         return next((found for core in self.cores if (found := core.session.conflict) is not None), None)
 
     async def blobs(self) -> PeerCore:
-        """The core of the files' bytes; waits for the first block of a drive that is still empty."""
+        """The core of the files' bytes; waits for the first block of a drive that is still empty.
+
+        With it, all cores of the feed are open.
+        """
         core = (await self.drive.blobs()).core
         if not isinstance(core, PeerCore):
             raise TypeError("a drive opened elsewhere")
@@ -91,7 +95,7 @@ class FeedOpener:
             cores.append(core)
             return core
 
-        drive = Drive(db, open_core)
+        drive = AnyDrive(db, open_core)
         return OpenFeed(saved, drive, FeedArchive(drive), db, cores)
 
     async def _core(

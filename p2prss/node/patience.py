@@ -43,9 +43,9 @@ class Patience:
         """Never returns. Raises: NoPeersError when nobody has brought a block for too long."""
         last_change, before = trio.current_time(), -1
         while True:
-            held = feed.db.held_total
             if feed.db.has(0):
-                held += (await feed.blobs()).held_total
+                await feed.blobs()
+            held = sum(core.held_total for core in feed.cores)
             now = trio.current_time()
             if held != before:
                 last_change, before = now, held

@@ -20,7 +20,7 @@ Emit = Callable[[Event], None]
 
 
 class Seeder:
-    """Keeps both cores of one drive whole."""
+    """Keeps all cores of one drive whole."""
 
     def __init__(self, feed: OpenFeed, emit: Emit) -> None:
         self._feed = feed
@@ -34,7 +34,7 @@ class Seeder:
         files that were replaced may be gone for good, as publishers clear them.
         Raises: with ``once`` NoPeersError when nobody brings what is missing; StorageError, DriveError.
         """
-        db = self._feed.db
+        db, drive = self._feed.db, self._feed.drive
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_progress)
             if once:
@@ -44,15 +44,16 @@ class Seeder:
             blobs.follow_tip()
             while True:
                 await db.wait_whole()
-                length, fork = db.length, db.fork
+                fork, version = db.fork, drive.version
+                await keep_trying(drive.download_entries)
                 for start, stop in await keep_trying(self._named):
                     await blobs.download(start, stop)
                 await blobs.wait_exhausted()
-                if (length, fork) == (db.length, db.fork) and not await grows(self._feed):
+                if (fork, version) == (db.fork, drive.version) and not await grows(self._feed):
                     self._emit(await keep_trying(self._synced))
                     if once:
                         break
-                    await db.wait_changed(length, fork)
+                    await drive.wait_changed(version)
             nursery.cancel_scope.cancel()
 
     async def _named(self) -> list[tuple[int, int]]:
@@ -85,7 +86,9 @@ class Seeder:
     async def _tell_progress(self) -> None:
         db, told = self._feed.db, (-1, -1)
         while True:
-            cores = [db] if not db.has(0) else [db, await self._feed.blobs()]
+            if db.has(0):
+                await self._feed.blobs()
+            cores = self._feed.cores
             held, total = sum(core.held_total for core in cores), sum(core.length for core in cores)
             if (held, total) != told:
                 told = held, total

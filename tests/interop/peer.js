@@ -23,6 +23,8 @@ const { performance } = require('perf_hooks')
 
 const Corestore = require('corestore')
 const DHT = require('hyperdht')
+const Hyperbee = require('hyperbee')
+const Hyperblobs = require('hyperblobs')
 const Hypercore = require('hypercore')
 const hypercoreCrypto = require('hypercore-crypto')
 const Hyperdrive = require('hyperdrive')
@@ -48,6 +50,7 @@ if (!args.storage) fail('--storage DIR is missing')
 const primaryKey = args['primary-key'] ? Buffer.from(args['primary-key'], 'hex') : null
 const store = new Corestore(args.storage, primaryKey ? { primaryKey, unsafe: true } : {})
 const cores = new Map() // hex key -> Hypercore session
+const bees = new Map() // hex key -> Hyperbee
 const drives = new Map() // hex key -> Hyperdrive
 const servers = new Map() // port -> net.Server
 const sockets = new Set()
@@ -80,6 +83,18 @@ const commands = {
   async append({ core, blocks }) {
     await getCore(core).append(blocks.map(base64))
     return describeCore(getCore(core))
+  },
+
+  // A bee on an open core, as made without options; `sub` names a sub-database.
+  async beePut({ core, sub, key, value }) {
+    const bee = bees.get(core) || new Hyperbee(getCore(core))
+    bees.set(core, bee)
+    await (sub ? bee.sub(sub) : bee).put(key, value)
+    return describeCore(getCore(core))
+  },
+
+  async blobPut({ core, data }) {
+    return new Hyperblobs(getCore(core)).put(base64(data))
   },
 
   async truncate({ core, length, fork }) {
