@@ -36,6 +36,13 @@ Public = Annotated[
         help="Where others reach this node, if its router forwards a port or it has a name.",
     ),
 ]
+MapPort = Annotated[
+    bool,
+    typer.Option(
+        "--map-port",
+        help="Ask the router to forward the port while this runs (NAT-PMP; UPnP with p2prss[upnp]).",
+    ),
+]
 Every = Annotated[
     float,
     typer.Option("--statistics", metavar="SECONDS", min=1, help="Time between reports of what it did."),
@@ -52,6 +59,7 @@ def node(
     listen: NodeListen = None,
     bootstrap: NodeBootstrap = None,
     public: Public = None,
+    map_port: MapPort = False,
     statistics: Every = 60.0,
 ) -> None:
     """Run a DHT node, so that a classroom, a ship or a camp has a network of its own.
@@ -73,7 +81,11 @@ def node(
         from p2prss.node.dht_service import DhtServiceSettings, run_dht_service
 
         settings = DhtServiceSettings.of(
-            listen=listen, bootstrap=bootstrap or (), public=public, statistics_seconds=statistics
+            listen=listen,
+            bootstrap=bootstrap or (),
+            public=public,
+            statistics_seconds=statistics,
+            map_port=map_port,
         )
         await run_dht_service(settings, lambda event: _tell(context, event))
 

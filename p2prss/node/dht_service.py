@@ -11,6 +11,7 @@ node that is started anew, or killed, costs the network nothing once two others 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -23,6 +24,8 @@ from p2prss.net.dht.client import DhtNode
 from p2prss.net.dht.endpoint import Endpoint, is_ipv4
 from p2prss.net.dht.udp import UdpSocket
 from p2prss.net.lan.interfaces import local_interfaces
+from p2prss.net.nat_pmp import PortMapping, Transport
+from p2prss.net.port_mapping import keep_port_mapped
 from p2prss.node.events import Notice
 
 ANY: Final = "0.0.0.0"  # listening everywhere
@@ -77,6 +80,8 @@ class DhtServiceSettings:
     bootstrap: tuple[str, ...] = ()
     public: Address | None = None
     statistics_seconds: float = STATISTICS_SECONDS
+    map_port: bool = False  # ask the router to forward the port
+    gateway: tuple[str, int] | None = None  # to be asked for that, else the one of the default route
 
     @classmethod
     def of(
@@ -86,6 +91,7 @@ class DhtServiceSettings:
         bootstrap: Sequence[str] = (),
         public: str | None = None,
         statistics_seconds: float = STATISTICS_SECONDS,
+        map_port: bool = False,
     ) -> "DhtServiceSettings":
         """Settings from texts. Raises: UsageError for an address that is none."""
         for text in bootstrap:
@@ -96,15 +102,54 @@ class DhtServiceSettings:
                 f"{public!r} is no address that others can send to; write IPV4:PORT or NAME:PORT"
             )
         place = None if listen is None else Address.parse(listen, default_host=ANY)
-        return cls(place, tuple(bootstrap), known, statistics_seconds)
+        return cls(place, tuple(bootstrap), known, statistics_seconds, map_port)
+
+
+class ForwardedPort:
+    """What the router does for us at this moment."""
+
+    def __init__(self) -> None:
+        self.outcome: PortMapping | str | None = None  # a mapping, or why there is none
+        self.changed = trio.Event()
+
+    def change(self, outcome: PortMapping | str) -> None:
+        """Take the newest outcome."""
+        self.outcome = outcome
+        self.changed.set()
+        self.changed = trio.Event()
+
+    @property
+    def public(self) -> Address | None:
+        """Where the internet reaches us by it."""
+        found = self.outcome
+        return Address(found.host, found.port) if isinstance(found, PortMapping) and found.public else None
+
+    def __str__(self) -> str:
+        match self.outcome:
+            case PortMapping(public=True):
+                return f"the router forwards {self.outcome} to this node"
+            case PortMapping():
+                return (
+                    f"the router forwards {self.outcome}, but is behind another NAT itself: that is no help"
+                )
+            case reason:
+                return f"no port is forwarded: {reason}"
 
 
 class DhtService:
     """A running node and where it is to be found; made by ``open_dht_service``."""
 
-    def __init__(self, settings: DhtServiceSettings, node: DhtNode, listen: Address, known: Address) -> None:
+    def __init__(
+        self,
+        settings: DhtServiceSettings,
+        node: DhtNode,
+        listen: Address,
+        known: Address,
+        forwarded: ForwardedPort,
+    ) -> None:
         self.node = node
         self.listen = listen
+        self.forwarded = forwarded
         self._settings = settings
         self._known = known
         self._started_at = trio.current_time()
@@ -114,7 +159,8 @@ class DhtService:
         """Where the node is, as far as is known now."""
         seen = self.node.public_endpoint
         settings = self._settings
-        given = settings.public or (Address(*seen) if seen is not None else None)
+        proven = Address(*seen) if seen is not None else None
+        given = settings.public or self.forwarded.public or proven
         address = given or self._known
         others = [Address(host, self.listen.port) for host in _own_hosts(self.listen.host)]
         return Listening(
@@ -151,6 +197,8 @@ class DhtService:
         async with trio.open_nursery() as nursery:
             tell(self.listening)
             nursery.start_soon(self._tell_addresses, tell)
+            if self._settings.map_port:
+                nursery.start_soon(self._tell_forwarded, tell)
             if self._settings.bootstrap:
                 nursery.start_soon(self._tell_if_alone, tell)
             try:
@@ -169,6 +217,11 @@ class DhtService:
                 told = now
                 tell(now)
 
+    async def _tell_forwarded(self, tell: Tell) -> None:
+        while True:
+            tell(Notice(message=str(self.forwarded)))
+            await self.forwarded.changed.wait()
+
     async def _tell_if_alone(self, tell: Tell) -> None:
         with trio.move_on_after(NOBODY_SECONDS):
             await self.node.wait_bootstrapped()
@@ -185,20 +238,29 @@ async def open_dht_service(settings: DhtServiceSettings) -> AsyncIterator[DhtSer
     """
     place = settings.listen
     server = UdpSocket.bind_default(ANY) if place is None else UdpSocket.bind(place.host, place.port)
-    listen = Address(*server.address)
+    listen, forwarded = Address(*server.address), ForwardedPort()
     known = Address((_own_hosts(listen.host) or [listen.host])[0], listen.port)
-    public = None
-    if settings.public is not None:
-        public = await _resolve(settings.public)
-    elif not settings.bootstrap:  # nobody could prove it; of a network of our own we are the judge
-        public = Endpoint(known.host, known.port)
     client = UdpSocket.bind(listen.host)
-    node = DhtNode(server, client, bootstraps=settings.bootstrap, ephemeral=False, public_endpoint=public)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)
         nursery.start_soon(client.run)
+        if settings.map_port:
+            keep = partial(
+                keep_port_mapped, Transport.UDP, listen.port, forwarded.change, gateway=settings.gateway
+            )
+            await nursery.start(keep)
+        public = settings.public or forwarded.public
+        if public is None and not settings.bootstrap:
+            public = known  # nobody could prove it; of a network of our own we are the judge
+        node = DhtNode(
+            server,
+            client,
+            bootstraps=settings.bootstrap,
+            ephemeral=False,
+            public_endpoint=None if public is None else await _resolve(public),
+        )
         await nursery.start(node.run)
-        yield DhtService(settings, node, listen, known)
+        yield DhtService(settings, node, listen, known, forwarded)
         nursery.cancel_scope.cancel()
 
 

@@ -1,0 +1,111 @@
+"""The node of ``p2prss node`` inside this process: what it says of itself, and ports forwarded to it."""
+
+import struct
+from typing import Final
+
+import pytest
+import trio
+import trio.testing
+
+from p2prss.errors import UsageError
+from p2prss.net import port_mapping
+from p2prss.net.address import Address
+from p2prss.net.dht.endpoint import Endpoint, node_id
+from p2prss.node.dht_service import (
+    DhtServiceSettings,
+    Listening,
+    ServiceEvent,
+    open_dht_service,
+    run_dht_service,
+)
+from p2prss.node.events import Notice
+
+PATIENCE: Final = 15  # seconds, for what takes a fraction of one
+LOOPBACK: Final = Address("127.0.0.1", 0)
+
+
+async def gateway(outside: str, *, task_status: trio.TaskStatus[tuple[str, int]]) -> None:
+    """A router on loopback that forwards what it is asked to."""
+    with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as socket:
+        await socket.bind(("127.0.0.1", 0))
+        task_status.started(socket.getsockname())
+        while True:
+            request, client = await socket.recvfrom(100)
+            answer = struct.pack(">BBHI4B", 0, 128, 0, 1, *map(int, outside.split(".")))
+            if len(request) > 2:
+                _, opcode, _, inner, outer, seconds = struct.unpack(">BBHHHI", request)
+                answer = struct.pack(">BBHIHHI", 0, 128 + opcode, 0, 1, inner, outer, seconds)
+            await socket.sendto(answer, client)
+
+
+async def first_events(settings: DhtServiceSettings, count: int) -> list[ServiceEvent]:
+    told: list[ServiceEvent] = []
+    enough = trio.Event()
+
+    def tell(event: ServiceEvent) -> None:
+        told.append(event)
+        if len(told) == count:
+            enough.set()
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_dht_service, settings, tell)
+            await enough.wait()
+            nursery.cancel_scope.cancel()
+    return told[:count]
+
+
+@pytest.mark.parametrize(
+    ("outside", "reachable"), [("93.184.216.34", True), ("100.64.1.2", False)], ids=["public", "two NATs"]
+)
+async def test_a_forwarded_port_is_where_others_find_the_node(outside: str, reachable: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        address = await nursery.start(gateway, outside)
+        settings = DhtServiceSettings(listen=LOOPBACK, map_port=True, gateway=address)
+        listening, notice = await first_events(settings, 2)
+        nursery.cancel_scope.cancel()
+    assert isinstance(listening, Listening)
+    assert isinstance(notice, Notice)
+    assert listening.bootstrap.startswith(f"{outside}:" if reachable else "127.0.0.1:")
+    assert f"UDP {outside}:" in notice.message
+    assert ("behind another NAT" in notice.message) is not reachable
+
+
+async def test_no_router_is_asked_unless_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(port_mapping, "default_gateway", lambda: asked.append("gateway"))
+    await first_events(DhtServiceSettings(listen=LOOPBACK), 1)
+    assert asked == []
+    _, notice = await first_events(DhtServiceSettings(listen=LOOPBACK, map_port=True), 2)
+    assert isinstance(notice, Notice)
+    assert "no default route" in notice.message
+    assert asked
+
+
+async def test_a_node_under_a_name() -> None:
+    """Its id comes from the address of the name; what others are told is the name."""
+    settings = DhtServiceSettings(listen=LOOPBACK, public=Address("localhost", 4000))
+    async with open_dht_service(settings) as service:
+        assert service.listening.bootstrap == "localhost:4000"
+        assert service.node.machine.state.id == node_id(Endpoint("127.0.0.1", 4000))
+
+
+async def test_a_name_that_has_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object) -> object:
+        raise OSError("no such name")
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", unknown)
+    with pytest.RaisesGroup(pytest.RaisesExc(UsageError, match="has no address")):
+        async with open_dht_service(DhtServiceSettings(listen=LOOPBACK, public=Address("ship.example", 1))):
+            pass
+
+
+async def test_who_finds_nobody_says_so(autojump_clock: trio.testing.MockClock) -> None:
+    with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as silent:
+        await silent.bind(("127.0.0.1", 0))
+        bootstrap = f"127.0.0.1:{silent.getsockname()[1]}"
+        settings = DhtServiceSettings(listen=LOOPBACK, bootstrap=(bootstrap,))
+        listening, notice = await first_events(settings, 2)
+    assert isinstance(listening, Listening)
+    assert not listening.reachable
+    assert notice == Notice(message=f"no node answers at {bootstrap}; still trying")
