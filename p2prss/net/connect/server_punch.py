@@ -27,7 +27,7 @@ from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.handshake import Firewall, HandshakeError, HolepunchPayload
 
 START_SECONDS: Final = 10.0  # from the handshake until the client has to be punching
-POSTPONED_SECONDS: Final = 40.0  # from saying "later" until the client has to have asked again
+POSTPONED_SECONDS: Final = 60.0  # the same when they meet at a relay, and a busy client may wait
 PROBED_SECONDS: Final = 2.0  # a client that got through has to send its stream's packets
 MAX_MESSAGES: Final = 64  # of one attempt, repeats included
 MAX_WAITING: Final = 8  # messages that wait for the judgement on our NAT
@@ -50,7 +50,7 @@ class ServerPunch(PunchSide):
 
     def __init__(self, settings: PunchSettings, now: float) -> None:
         super().__init__(settings)
-        self._give_up_at = now + START_SECONDS
+        self._give_up_at = now + (POSTPONED_SECONDS if settings.has_relay else START_SECONDS)
         self._round = 0
         self._messages = 0
         self._answered_probes = 0
