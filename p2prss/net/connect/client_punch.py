@@ -105,7 +105,9 @@ class ClientPunch(PunchSide):
         if self.over or self.state not in (State.ROUND_0, State.ROUND_1, State.LATER):
             return []
         if self.state is State.LATER:
-            return []  # only the token in our message mattered
+            if not payload.error:
+                self._update_remote(payload, self._proven_host(payload))
+            return []
         later = self.state is State.ROUND_1 and payload.error == HandshakeError.TRY_LATER
         if later and self._settings.has_relay:
             return self._wait_for_later(now)
@@ -123,9 +125,7 @@ class ClientPunch(PunchSide):
             if self.state is State.JUDGING and self.settled and not actions:
                 return self._judged(now)
             return actions
-        asked = self._asked_by
-        echoed = payload.remote_token is not None and payload.remote_token == self._token(asked.host)
-        self._update_remote(payload, asked.host if echoed else None)
+        self._update_remote(payload, self._proven_host(payload))
         if not self.remote_punching:
             return self._fail("holepunch-aborted", now)
         self.state = State.PROBING
@@ -298,9 +298,8 @@ class ClientPunch(PunchSide):
     def _accepts(self, address: Endpoint) -> bool:
         return self._settings.accepts(address.host)
 
-    @property
-    def _asked_by(self) -> Endpoint:
-        """The server's address in the last message of round 1."""
-        way = self._server_relay if self._delayed else self._client_relay
-        assert way is not None
-        return way.peer_address
+    def _proven_host(self, payload: HolepunchPayload) -> str | None:
+        """The server's host, when it returns the token that was sent there."""
+        assert self._client_relay is not None
+        host = self._client_relay.peer_address.host
+        return host if payload.remote_token == self._token(host) else None
