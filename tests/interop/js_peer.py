@@ -446,6 +446,10 @@ class JsPeer:
         elif message["id"] in self._waiting:  # else its caller was cancelled
             self._waiting[message["id"]].send_nowait(message)
 
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self._process.kill()
+
     async def _stop(self) -> None:
         with trio.CancelScope(shield=True):
             await self._stdin.aclose()
