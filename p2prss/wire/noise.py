@@ -95,6 +95,11 @@ class NoiseHandshake:
         if pattern is Pattern.IK:
             self._state.mix_hash(remote_public_key if remote_public_key is not None else key_pair.public_key)
 
+    @property
+    def remote_public_key(self) -> PublicKey | None:
+        """Whom the messages so far are from, once that has arrived; not proven before ``result`` is set."""
+        return self._remote_static
+
     def send(self, payload: bytes = b"") -> bytes:
         """Make our next message; ``payload`` is encrypted as far as the handshake has got."""
         message = bytearray()
@@ -161,7 +166,7 @@ class NoiseHandshake:
     def _decrypt(self, data: bytes) -> bytes:
         try:
             return self._state.decrypt(data)
-        except nacl.exceptions.CryptoError:
+        except (nacl.exceptions.CryptoError, ValueError):  # the latter when it is shorter than a tag
             raise self._failure() from None
 
     def _cut(self, data: bytes, size: int) -> tuple[bytes, bytes]:

@@ -112,6 +112,15 @@ class ReceiveSide:
         self._unread_cost -= limit + count * CHUNK_COST
         return b"".join(taken)
 
+    def peek(self, limit: int) -> bytes:
+        """The first bytes that are in order, up to ``limit``; they stay."""
+        head = b""
+        for chunk in self._chunks:
+            if len(head) >= limit:
+                break
+            head += chunk[: limit - len(head)]
+        return head
+
     def discard(self) -> None:
         """Nobody reads any more: what is here and what comes is thrown away."""
         self._discarding = True

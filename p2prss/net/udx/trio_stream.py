@@ -154,6 +154,17 @@ class UdxTrioStream(trio.abc.HalfCloseableStream):
         finally:
             self._receiving = False
 
+    async def peek(self, size: int) -> bytes:
+        """Wait for the first ``size`` bytes and leave them to be read; fewer when the peer ends before.
+
+        Errors are those of ``receive_some``, of which none may wait meanwhile.
+        """
+        await trio.lowlevel.checkpoint()
+        while self.machine.receiver.unread_bytes < size and not self.machine.receiver.ended:
+            self._check_open()
+            await self._wait_arrived()
+        return self.machine.receiver.peek(size)
+
     async def _wait_arrived(self) -> None:
         if self._arrived.is_set():
             self._arrived = trio.Event()
