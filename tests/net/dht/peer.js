@@ -24,6 +24,7 @@ const LIFETIME = 120_000 // ms
 const testnets = []
 const nodes = []
 const servers = []
+const connections = [] // keys of the clients, in the order they came
 
 const hex = (buffer) => (buffer ? buffer.toString('hex') : null)
 const bytes = (text) => Buffer.from(text, 'hex')
@@ -82,7 +83,11 @@ const commands = {
   },
 
   async listen({ node, seed, options }) {
-    const server = nodes[node].createServer(options, (socket) => socket.on('error', () => {}))
+    const server = nodes[node].createServer(options, (socket) => {
+      socket.on('error', () => {})
+      socket.on('data', (data) => socket.write(data))
+      connections.push(hex(socket.remotePublicKey))
+    })
     await server.listen(DHT.keyPair(bytes(seed)))
     servers.push(server)
     return server.relayAddresses
@@ -94,6 +99,25 @@ const commands = {
     await socket.opened
     socket.destroy()
     return hex(socket.remotePublicKey)
+  },
+
+  async connections() {
+    return connections
+  },
+
+  // What the peer answers to a text, and the milliseconds it took from dialling.
+  async ask({ node, key, seed, text, options }) {
+    const start = Date.now()
+    const keyPair = seed ? DHT.keyPair(bytes(seed)) : undefined
+    const socket = nodes[node].connect(bytes(key), { ...options, keyPair })
+    socket.write(text)
+    const data = await new Promise((resolve, reject) => {
+      socket.on('error', reject)
+      socket.once('data', resolve)
+      socket.once('close', () => reject(new Error('closed')))
+    })
+    socket.destroy()
+    return { text: data.toString(), ms: Date.now() - start }
   },
 
   async immutablePut({ node, value }) {

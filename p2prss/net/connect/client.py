@@ -1,0 +1,204 @@
+"""The side that dials: find the server, agree on keys, and find a way for the stream.
+
+The ways, in this order: packets of the server that came by themselves; the address we asked, when it was the
+server's; the server's public address; waiting for the server, when it is we who can be reached; the local
+network and a hole through both NATs, at the same time. The stream exists, and keeps what comes for it,
+before the server is told its number.
+
+Source: hyperdht 6.34.0 lib/connect.js; spec/07-net.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import trio
+from nacl.utils import random as random_bytes
+
+from p2prss.crypto.keys import PublicKey
+from p2prss.errors import NetworkError
+from p2prss.net.connect.noise_ik import ClientHandshake
+from p2prss.net.connect.parts import NetworkParts
+from p2prss.net.connect.peer_stream import ConnectError, Path, PeerStream
+from p2prss.net.connect.search import Answer, RelayMemory, Search
+from p2prss.net.dht.endpoint import Endpoint, is_private, is_reserved
+from p2prss.net.dht.handshake import (
+    PAYLOAD_VERSION,
+    Firewall,
+    HandshakeError,
+    NoisePayload,
+    UdxInfo,
+)
+from p2prss.net.udx.socket import UdxSocket
+from p2prss.net.udx.trio_stream import UdxTrioStream
+
+CONNECT_SECONDS: Final = 60.0  # for all of it: a loud punch takes 35 of them
+PASSIVE_SECONDS: Final = 10.0  # we wait for a server that has to come to us
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a stream is to be connected."""
+
+    path: Path
+    socket: UdxSocket
+    address: Endpoint
+
+
+class Client:
+    """Dials for one key pair; any number of ``connect`` may run at once."""
+
+    def __init__(self, parts: NetworkParts) -> None:
+        self.memory = RelayMemory()
+        self._parts = parts
+
+    async def connect(self, public_key: PublicKey, relays: Sequence[Endpoint] = ()) -> PeerStream:
+        """Reach the server with this key.
+
+        Args: relays: DHT nodes that were named as its relays, or its own address.
+        Returns: a connected stream. That the server is there is sure once its secret-stream header came.
+        Raises: ConnectError.
+        """
+        if public_key == self._parts.key_pair.public_key:
+            raise ConnectError("refused")
+        arrival = _Arrival()
+        stream = self._parts.udx.create_stream(firewall=arrival.admits)
+        try:
+            with trio.move_on_after(CONNECT_SECONDS):
+                return await self._connect(public_key, relays, stream, arrival)
+            raise ConnectError("timeout")
+        except BaseException:
+            stream.destroy()
+            raise
+
+    async def _connect(
+        self, public_key: PublicKey, relays: Sequence[Endpoint], stream: UdxTrioStream, arrival: "_Arrival"
+    ) -> PeerStream:
+        parts = self._parts
+        payload = NoisePayload(
+            firewall=parts.firewall,
+            addresses4=parts.told_addresses,
+            udx=UdxInfo(stream.stream_id),
+            secret_stream=1,
+        )
+        handshake = ClientHandshake(parts.key_pair, public_key, payload, random_bytes(32))
+        search = Search(parts.dht, public_key, handshake)
+        answer = await search.run([*relays, *self.memory.get(public_key)])
+        remote_id = _check(answer.outcome.payload)
+        way = await self._find_way(answer, arrival)
+        stream.connect(way.socket, remote_id, way.address)
+        self.memory.add(public_key, [*(answer.outcome.payload.relay_addresses or ()), answer.relay])
+        return PeerStream(stream, answer.outcome.result, True, public_key, way.path)
+
+    async def _find_way(self, answer: Answer, arrival: "_Arrival") -> Way:
+        parts, payload = self._parts, answer.outcome.payload
+        if arrival.socket is not None:
+            return arrival.way if answer.is_relayed else replace(arrival.way, path=Path.DIRECT)
+        if not answer.is_relayed:
+            return Way(Path.DIRECT, parts.socket(answer.socket), answer.relay)
+        punchable = payload.holepunch is not None and bool(payload.holepunch.relays)
+        if payload.firewall == Firewall.OPEN or not punchable:
+            return Way(Path.OPEN, parts.socket(parts.dht.request_socket), self._public_address(answer))
+        if parts.firewall is Firewall.OPEN:
+            with trio.move_on_after(PASSIVE_SECONDS):
+                await arrival.wait()
+                return arrival.way
+            raise ConnectError("timeout")
+        return await self._race(answer, arrival)
+
+    def _public_address(self, answer: Answer) -> Endpoint:
+        """The first of the server's addresses that means something everywhere, else what the relay sees."""
+        for address in answer.outcome.payload.addresses4:
+            if address.port and not is_private(address.host) and not is_reserved(address.host):
+                return address
+        if not self._parts.may_send(answer.server_address):
+            raise ConnectError("cannot-punch")
+        return answer.server_address
+
+    async def _race(self, answer: Answer, arrival: "_Arrival") -> Way:
+        """All ways at once that might work; the first that does counts.
+
+        Raises: ConnectError, for the reason of the last to fail.
+        """
+        ways: list[Way] = []
+        failures: list[ConnectError] = []
+
+        async with trio.open_nursery() as nursery:
+
+            async def attempt(find: "_Finder") -> None:
+                try:
+                    ways.append(await find(answer))
+                except ConnectError as error:
+                    failures.append(error)
+                else:
+                    nursery.cancel_scope.cancel()
+
+            async def arrive() -> None:
+                await arrival.wait()
+                ways.append(arrival.way)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(arrive)
+            async with trio.open_nursery() as attempts:
+                attempts.start_soon(attempt, self._find_on_lan)
+            nursery.cancel_scope.cancel()
+        if ways:
+            return ways[0]
+        raise failures[-1]
+
+    async def _find_on_lan(self, answer: Answer) -> Way:
+        """The server's local address, if we are likely on the same network and it answers there."""
+        parts = self._parts
+        address = parts.local_match(answer.outcome.payload.addresses4)
+        if (
+            not parts.lan_addresses
+            or address is None
+            or answer.client_address.host != answer.server_address.host
+        ):
+            raise ConnectError("cannot-punch")
+        try:
+            await parts.dht.ping(address)
+        except NetworkError:
+            raise ConnectError("timeout") from None
+        return Way(Path.LAN, parts.server_socket, address)
+
+
+_Finder = Callable[[Answer], Awaitable[Way]]
+
+
+class _Arrival:
+    """The first packet that came for the stream, and where from: what others send is not taken."""
+
+    def __init__(self) -> None:
+        self.socket: UdxSocket | None = None
+        self._address = Endpoint("0.0.0.0", 0)
+        self._arrived = trio.Event()
+
+    @property
+    def way(self) -> Way:
+        if self.socket is None:
+            raise AssertionError("nothing arrived")
+        return Way(Path.OPEN, self.socket, self._address)
+
+    async def wait(self) -> None:
+        await self._arrived.wait()
+
+    def admits(self, socket: UdxSocket, source: tuple[str, int]) -> bool:
+        if not source[1]:
+            return False
+        if self.socket is None:
+            self.socket, self._address = socket, Endpoint(*source)
+            self._arrived.set()
+        return socket is self.socket and source == self._address
+
+
+def _check(payload: NoisePayload) -> int:
+    """The id of the server's stream.
+
+    Raises: ConnectError when there is none to be had.
+    """
+    if payload.version != PAYLOAD_VERSION or payload.error == HandshakeError.VERSION_MISMATCH:
+        raise ConnectError("incompatible")
+    if payload.error != HandshakeError.NONE or payload.udx is None:
+        raise ConnectError("server-error")
+    return payload.udx.id

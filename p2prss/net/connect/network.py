@@ -1,0 +1,134 @@
+"""A node's place in the network of peers: found by its key, and finding others by theirs.
+
+One DHT node and all UDX streams share two sockets. ``serve`` makes us reachable, ``connect`` reaches others;
+both end with a ``PeerStream``.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from p2prss.crypto.keys import KeyPair, PublicKey
+from p2prss.errors import LocalProtocolError, NetworkError
+from p2prss.net.connect.announcer import Announcer
+from p2prss.net.connect.client import Client
+from p2prss.net.connect.parts import NetworkParts
+from p2prss.net.connect.peer_stream import PeerStream
+from p2prss.net.connect.server import Admit, OnPeer, Server
+from p2prss.net.dht.client import DhtNode
+from p2prss.net.dht.endpoint import Endpoint
+from p2prss.net.udx.endpoint import UdxEndpoint
+
+DRAIN_SECONDS: Final = 1.0  # at the end, for what closed streams still have to send
+
+
+class PeerNetwork:
+    """Made by ``open_network``; all of it works until that block ends."""
+
+    def __init__(self, parts: NetworkParts) -> None:
+        self.key_pair = parts.key_pair
+        self.dht = parts.dht
+        self.udx = parts.udx
+        self._parts = parts
+        self._client = Client(parts)
+        self._announcer = Announcer(parts)
+        self._server: Server | None = None
+
+    @property
+    def relays(self) -> tuple[Endpoint, ...]:
+        """Through whom we can be dialled, for announcements of topics: up to three, empty at first."""
+        return self._announcer.addresses
+
+    @property
+    def server(self) -> Server | None:
+        """The server while ``serve`` runs, for its counters."""
+        return self._server
+
+    async def wait_announced(self) -> None:
+        """Until a node relays for us, so that others can find us by our key."""
+        await self._announcer.wait_announced()
+
+    async def serve(self, on_peer: OnPeer, *, admit: Admit) -> None:
+        """Be reachable by our key; runs until cancelled.
+
+        Args: on_peer: gets the stream of each client that has proven to be there; what it returns is awaited
+        in a task of its own, and may raise nothing that ``serve`` should survive. admit: whether a key may
+        connect; others are not answered.
+        """
+        if self._server is not None:
+            raise LocalProtocolError("the network serves already")
+        self._server = Server(self._parts, self._announcer, on_peer, admit)
+        try:
+            await self._server.run()
+        finally:
+            self._server = None
+
+    async def connect(self, public_key: PublicKey, relays: Sequence[Endpoint] = ()) -> PeerStream:
+        """Dial a peer by its key.
+
+        Args: relays: DHT nodes named as its relays, or its own address: tried first.
+        Raises: ConnectError, whose ``reason`` says what went wrong.
+        """
+        return await self._client.connect(public_key, relays)
+
+
+@asynccontextmanager
+async def open_network(
+    key_pair: KeyPair,
+    *,
+    bootstraps: Sequence[str],
+    host: str = "0.0.0.0",
+    port: int = 0,
+    lan_addresses: bool = True,
+    ephemeral: bool | None = None,
+    public_endpoint: Endpoint | None = None,
+    allow_private: bool | None = None,
+) -> AsyncIterator[PeerNetwork]:
+    """Take part in the network until the block ends.
+
+    What runs inside is not cancelled before the block is left, so that a server can take its leave.
+
+    Args: bootstraps: texts as in ``dht.bootstrap``; host: to bind; port: of the server socket, 0 for any;
+    lan_addresses: tell peers our local addresses and try theirs; ephemeral, public_endpoint, allow_private:
+    see ``DhtConfig``.
+    Raises: NetworkError when the port is taken.
+    """
+
+    async def live(scope: trio.CancelScope, task_status: trio.TaskStatus[PeerNetwork | NetworkError]) -> None:
+        with scope:
+            async with UdxEndpoint.open() as udx:
+                try:
+                    server, client = udx.bind(host, port), udx.bind(host, 0)
+                except NetworkError as error:
+                    task_status.started(error)
+                    return
+                dht = DhtNode(
+                    server,
+                    client,
+                    bootstraps=bootstraps,
+                    ephemeral=ephemeral,
+                    public_endpoint=public_endpoint,
+                    allow_private=allow_private,
+                )
+                parts = NetworkParts(key_pair, dht, udx, lan_addresses=lan_addresses)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(dht.run)
+                    task_status.started(PeerNetwork(parts))
+
+    refusal: NetworkError | None = None
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope(shield=True)
+        network = await nursery.start(live, scope)
+        if isinstance(network, NetworkError):
+            refusal = network
+        else:
+            try:
+                yield network
+            finally:
+                with trio.CancelScope(shield=True):
+                    await network.udx.drain(DRAIN_SECONDS)
+                scope.cancel()
+    if refusal is not None:
+        raise refusal

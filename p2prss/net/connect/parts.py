@@ -1,0 +1,81 @@
+"""What connecting works with: a key, a DHT node and UDX streams on the same two sockets."""
+
+from typing import Final
+
+import trio
+
+from p2prss.crypto.keys import KeyPair
+from p2prss.errors import LocalProtocolError
+from p2prss.net.dht.client import DhtNode
+from p2prss.net.dht.endpoint import Endpoint, is_reserved, match_address
+from p2prss.net.dht.handshake import Firewall
+from p2prss.net.dht.state import SERVER
+from p2prss.net.lan.interfaces import MAX_ADDRESSES, local_interfaces
+from p2prss.net.udx.endpoint import UdxEndpoint
+from p2prss.net.udx.socket import UdxSocket
+
+FRESH_SECONDS: Final = 10.0  # so long the list of our local addresses is believed
+
+
+class NetworkParts:
+    """The parts client and server share, and what both tell a peer about where we are."""
+
+    def __init__(self, key_pair: KeyPair, dht: DhtNode, udx: UdxEndpoint, *, lan_addresses: bool) -> None:
+        self.key_pair = key_pair
+        self.dht = dht
+        self.udx = udx
+        self.lan_addresses = lan_addresses  # tell peers our local addresses, and try theirs
+        self._hosts: tuple[str, ...] = ()
+        self._hosts_until = -1.0
+
+    def socket(self, number: int) -> UdxSocket:
+        """A socket of the DHT node, by its number, for streams."""
+        socket = self.dht.socket(number)
+        if not isinstance(socket, UdxSocket):
+            raise LocalProtocolError(f"socket {number} carries no streams")
+        return socket
+
+    @property
+    def server_socket(self) -> UdxSocket:
+        """The one whose port peers are told."""
+        return self.socket(SERVER)
+
+    @property
+    def firewall(self) -> Firewall:
+        """What we may say of ourselves: OPEN only if that is proven."""
+        return Firewall.UNKNOWN if self.dht.public_endpoint is None else Firewall.OPEN
+
+    @property
+    def local_hosts(self) -> tuple[str, ...]:
+        """IPv4 addresses of this machine at which the server socket can be reached."""
+        host, _ = self.server_socket.address
+        if host not in ("0.0.0.0", "::"):
+            return (host,)
+        now = trio.current_time()
+        if now >= self._hosts_until:
+            found = [str(one.ip) for one in local_interfaces() if one.ip.version == 4]
+            self._hosts = tuple(dict.fromkeys(found))[:MAX_ADDRESSES]
+            self._hosts_until = now + FRESH_SECONDS
+        return self._hosts
+
+    @property
+    def told_addresses(self) -> tuple[Endpoint, ...]:
+        """Where a peer may try to reach us: the public address if proven, then local ones if wished."""
+        _, port = self.server_socket.address
+        public = self.dht.public_endpoint
+        told = [] if public is None else [public]
+        if self.lan_addresses:
+            told += [Endpoint(host, port) for host in self.local_hosts]
+        return tuple(dict.fromkeys(told))
+
+    def local_match(self, theirs: tuple[Endpoint, ...]) -> Endpoint | None:
+        """Which of a peer's addresses is likely on a network of ours; None when it told none.
+
+        Source: hyperdht lib/connect.js; the first one is tried where none looks alike.
+        """
+        usable = [one for one in theirs if one.port and not is_reserved(one.host)][:MAX_ADDRESSES]
+        return match_address(self.local_hosts, usable) or (usable[0] if usable else None)
+
+    def may_send(self, to: Endpoint) -> bool:
+        """Whether an address a stranger names is worth a datagram."""
+        return self.dht.machine.state.accepts(to)

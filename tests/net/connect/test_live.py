@@ -1,0 +1,148 @@
+"""Connecting by key, with the JavaScript reference and among ourselves, in a network on loopback."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from p2prss.crypto.keys import KeyPair, PublicKey
+from p2prss.net.connect.network import PeerNetwork, open_network
+from p2prss.net.connect.peer_stream import ConnectError, Path, PeerStream
+from p2prss.net.dht.endpoint import Endpoint
+from p2prss.net.udx.socket import UdxSocket
+from tests.net.connect.talk import Talk, echo
+from tests.net.dht.js_dht import open_js_dht
+
+pytestmark = pytest.mark.interop
+
+HOST = "127.0.0.1"
+PATIENCE = 25  # seconds, for what takes two
+OPEN: dict[str, Any] = {"firewalled": False, "ephemeral": True}
+CLOSED: dict[str, Any] = {"quickFirewall": False, "ephemeral": True}
+
+
+def key(number: int) -> KeyPair:
+    return KeyPair.from_seed(bytes([number]) * 32)
+
+
+def seed(number: int) -> str:
+    return (bytes([number]) * 32).hex()
+
+
+def close_port(network: PeerNetwork) -> None:
+    """Let no answers in at the server socket, so that nobody can prove to us that it can be reached."""
+    socket = network.udx.sockets[0]
+    others = socket.on_datagram
+    assert others is not None
+
+    def sort(datagram: bytes, source: tuple[str, int], via: UdxSocket) -> None:
+        if datagram[:1] != b"\x13":
+            others(datagram, source, via)
+
+    socket.on_datagram = sort
+
+
+@asynccontextmanager
+async def our_network(
+    bootstrap: int, number: int, *, closed: bool = False, **options: Any
+) -> AsyncIterator[PeerNetwork]:
+    # A name takes a while to be looked up: time to close the port before the first question is sent.
+    bootstraps = [f"{'localhost' if closed else HOST}:{bootstrap}"]
+    async with open_network(key(number), bootstraps=bootstraps, host=HOST, **options) as network:
+        if closed:
+            close_port(network)
+        await network.dht.wait_bootstrapped()
+        yield network
+
+
+@asynccontextmanager
+async def serving(network: PeerNetwork, peers: list[PeerStream]) -> AsyncIterator[None]:
+    """Echo to whoever comes, once a node relays for us."""
+
+    async def serve(peer: PeerStream) -> None:
+        peers.append(peer)
+        await echo(peer)
+
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            await network.serve(serve, admit=lambda _: True)
+
+        nursery.start_soon(run)
+        await network.wait_announced()
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def ask(network: PeerNetwork, public_key: PublicKey, *relays: Endpoint) -> Path:
+    """Dial, and check that the peer is there; returns the way it took."""
+    peer = await network.connect(public_key, relays)
+    assert peer.initiator
+    assert peer.public_key == public_key == peer.handshake.remote_public_key
+    talk = Talk(peer)
+    await talk.open()
+    await talk.say("hello")
+    assert await talk.hear() == "hello"
+    peer.stream.destroy()
+    return peer.path
+
+
+async def test_we_dial_the_reference() -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            theirs = [await js.call("node", bootstrap=port, options=options) for options in (OPEN, CLOSED)]
+            relays = [await js.call("listen", node=theirs[0], seed=seed(2))]
+            relays.append(await js.call("listen", node=theirs[1], seed=seed(3)))
+            async with our_network(port, 4) as ours:
+                assert await ask(ours, key(3).public_key) is Path.OPEN  # it comes to us
+            async with our_network(port, 1, closed=True) as ours:
+                assert ours.dht.firewalled
+                assert await ask(ours, key(2).public_key) is Path.OPEN
+                assert await ask(ours, key(3).public_key) is Path.LAN
+                assert await ask(ours, key(3).public_key) is Path.LAN  # over the relays it remembers
+                direct = [Endpoint(one["host"], one["port"]) for one in relays[0]]
+                assert await ask(ours, key(2).public_key, *direct) is Path.DIRECT
+                with pytest.raises(ConnectError) as caught:
+                    await ours.connect(key(9).public_key)
+                assert caught.value.reason == "not-found"
+            assert await js.call("connections") == [key(4).public_key.hex(), *[key(1).public_key.hex()] * 4]
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+async def test_the_reference_dials_us(closed: bool) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            theirs = [await js.call("node", bootstrap=port, options=options) for options in (OPEN, CLOSED)]
+            peers: list[PeerStream] = []
+            async with our_network(port, 1, closed=closed) as ours, serving(ours, peers):
+                for node in theirs:
+                    answer = await js.call(
+                        "ask", node=node, key=key(1).public_key.hex(), seed=seed(5), text="hi"
+                    )
+                    assert answer["text"] == "hi"
+                assert [peer.public_key for peer in peers] == [key(5).public_key] * 2
+                assert [peer.path for peer in peers] == [Path.OPEN, Path.LAN if closed else Path.OPEN]
+
+
+@pytest.mark.parametrize(
+    ("server_closed", "client_closed", "path"),
+    [(False, False, Path.OPEN), (False, True, Path.OPEN), (True, False, Path.OPEN), (True, True, Path.LAN)],
+)
+async def test_we_dial_each_other(server_closed: bool, client_closed: bool, path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            peers: list[PeerStream] = []
+            async with (
+                our_network(port, 1, closed=server_closed) as one,
+                our_network(port, 2, closed=client_closed) as two,
+                serving(one, peers),
+            ):
+                assert await ask(two, key(1).public_key) is path
+                assert peers[0].path is path
+                assert peers[0].public_key == key(2).public_key
+                assert not peers[0].initiator
