@@ -161,7 +161,9 @@ class LegacyFeed:
     async def metadata(self, name: str) -> str:
         """One text about the feed: title, description, pubDate or lastBuildDate; empty when there is none."""
         entry = await self._feed.get(_METADATA.key(name.encode()))
-        value = _json(entry.value) if entry is not None and entry.value else ""
+        value = None
+        with suppress(_MalformedError):
+            value = _json(entry.value) if entry is not None and entry.value else None
         return value if isinstance(value, str) else ""
 
     async def items(self) -> AsyncGenerator[LegacyItem | None, None]:

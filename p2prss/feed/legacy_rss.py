@@ -216,7 +216,7 @@ def make_info(metadata: Mapping[str, str], records: Sequence[ItemRecord]) -> byt
     media = {a.path: a.byte_length or 0 for one in records for a in one.assets if a.path is not None}
     info = FeedInfo(
         format=FEED_FORMAT,
-        title=" ".join(metadata.get("title", "").split())[:MAX_TEXT_LENGTH],
+        title=" ".join(legal(metadata.get("title", "")).split())[:MAX_TEXT_LENGTH],
         generator=GENERATOR,
         created=min(dates, default=built or UNDATED),
         updated=built or max(dates, default=UNDATED),
@@ -254,7 +254,7 @@ def _image(item: LegacyItem) -> str:
 
 def _add(parent: etree._Element, tag: str, text: str) -> None:
     if text:
-        etree.SubElement(parent, tag).text = text
+        etree.SubElement(parent, tag).text = legal(text)
 
 
 def _encoded(element: etree._Element, limit: int) -> bytes:

@@ -154,11 +154,21 @@ async def verify_feeds(home: HomePaths, text: str | None, emit: Emit) -> Sequenc
 
 
 async def remove_feed(home: HomePaths, feed: SavedFeed) -> ListedFeed:
-    """Delete a feed and its logs. Raises: HomeLockedError while a node runs on this home."""
+    """Delete a feed and its logs, but for those that another feed has as well: any writer may name them.
+
+    Raises: HomeLockedError while a node runs on this home.
+    """
     store = await trio.to_thread.run_sync(Store.open, home.path)
     try:
-        keys = await _core_keys(store, feed)
-        SavedFeeds(store).delete(feed)
+        saved = SavedFeeds(store)
+        async with trio.open_nursery() as nursery:
+            opener = FeedOpener(store, Exchange(store, nursery, patience=0.0))
+            keys = await _core_keys(opener, feed)
+            for other in saved.all():
+                if other.key != feed.key:
+                    keys -= await _core_keys(opener, other)
+            nursery.cancel_scope.cancel()
+        saved.delete(feed)
         for key in keys:
             await trio.to_thread.run_sync(store.remove, key)
     finally:
@@ -177,14 +187,13 @@ def _listed(feed: SavedFeed) -> ListedFeed:
     )
 
 
-async def _core_keys(store: Store, saved: SavedFeed) -> list[CoreKey]:
-    async with trio.open_nursery() as nursery:
-        feed = await FeedOpener(store, Exchange(store, nursery, patience=0.0)).open(saved, eager=False)
-        if feed.db.length:
+async def _core_keys(opener: FeedOpener, saved: SavedFeed) -> set[CoreKey]:
+    """The keys of a feed's logs, as far as what is here names them."""
+    feed = await opener.open(saved, eager=False)
+    if feed.db.length:
+        with suppress(P2prssError):
             await feed.blobs()
-        keys = [core.key for core in feed.cores]
-        nursery.cancel_scope.cancel()
-    return keys
+    return {core.key for core in feed.cores}
 
 
 def _chosen(saved: SavedFeeds, text: str | None) -> Sequence[SavedFeed]:

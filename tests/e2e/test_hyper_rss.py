@@ -14,7 +14,7 @@ from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from tests.conftest import StartJsPeer
 from tests.e2e.program import Start, run
-from tests.interop.hyper_rss import HyperRss
+from tests.interop.hyper_rss import HyperRss, base64url
 from tests.interop.js_peer import JsPeer
 
 pytestmark = pytest.mark.interop
@@ -165,3 +165,37 @@ async def test_a_home_that_has_it_looks_exports_seeds_and_forgets(
         kept = [one for one in (home / "cores").rglob("*") if one.is_file()]
         assert kept == [], kept
         shutil.rmtree(home)
+
+
+async def test_logs_that_are_no_feed_end_with_one_line(js_peer: StartJsPeer, tmp_path: Path) -> None:
+    with trio.fail_after(120):
+        peer = await js_peer()
+        twice, nonsense = await HyperRss.open(peer, seed=2), await HyperRss.open(peer, seed=3)
+        await twice.name_cores(blobs=twice.key)
+        await nonsense.name_cores()
+        await peer.append(nonsense.cores["feed"], [b"no bee"] * 3)
+        address = f"127.0.0.1:{await peer.listen()}"
+        for feed, words in ((twice, "names one log twice"), (nonsense, "block 0 does not parse")):
+            home = tmp_path / feed.key
+            ended = await run("follow", feed.key, "--once", "--peer", address, "--no-http", home=home, code=4)
+            assert words in ended.error
+            (removed,) = (await run("remove", key_of(feed), "--yes", home=home)).lines
+            assert removed["key"] == key_of(feed)
+
+
+async def test_removing_a_feed_leaves_the_logs_of_others(js_peer: StartJsPeer, tmp_path: Path) -> None:
+    """Any writer may name the logs of a feed that is kept here."""
+    with trio.fail_after(120):
+        peer = await js_peer()
+        feed, thief = await write_show(peer), await HyperRss.open(peer, seed=4)
+        others = {name: base64url(bytes.fromhex(feed.cores[name])) for name in ("feed", "blobKeys", "blobs")}
+        await thief.name_cores(**others)
+        options = ("--all", "--once", "--no-http", "--peer", f"127.0.0.1:{await peer.listen()}")
+        home = tmp_path / "home"
+        for one in (feed, thief):
+            await run("follow", one.key, *options, home=home)
+        await run("remove", key_of(thief), "--yes", home=home)
+        (status,) = (await run("status", home=home)).lines
+        assert (status["key"], status["local_media_files"]) == (key_of(feed), 2)
+        verified = (await run("verify", home=home)).lines[-1]
+        assert verified["ok"]
