@@ -20,6 +20,7 @@ from p2prss.errors import NetworkError
 from p2prss.net.connect.noise_ik import ClientHandshake
 from p2prss.net.connect.parts import NetworkParts
 from p2prss.net.connect.peer_stream import ConnectError, Path, PeerStream
+from p2prss.net.connect.puncher import ClientPuncher
 from p2prss.net.connect.search import Answer, RelayMemory, Search
 from p2prss.net.dht.endpoint import Endpoint, is_private, is_reserved
 from p2prss.net.dht.handshake import (
@@ -28,11 +29,12 @@ from p2prss.net.dht.handshake import (
     HandshakeError,
     NoisePayload,
     UdxInfo,
+    holepunch_key,
 )
 from p2prss.net.udx.socket import UdxSocket
 from p2prss.net.udx.trio_stream import UdxTrioStream
 
-CONNECT_SECONDS: Final = 60.0  # for all of it: a loud punch takes 35 of them
+CONNECT_SECONDS: Final = 90.0  # for all of it; a punch alone may take a minute
 PASSIVE_SECONDS: Final = 10.0  # we wait for a server that has to come to us
 
 
@@ -85,12 +87,12 @@ class Client:
         search = Search(parts.dht, public_key, handshake)
         answer = await search.run([*relays, *self.memory.get(public_key)])
         remote_id = _check(answer.outcome.payload)
-        way = await self._find_way(answer, arrival)
+        way = await self._find_way(answer, arrival, stream)
         stream.connect(way.socket, remote_id, way.address)
         self.memory.add(public_key, [*(answer.outcome.payload.relay_addresses or ()), answer.relay])
         return PeerStream(stream, answer.outcome.result, True, public_key, way.path)
 
-    async def _find_way(self, answer: Answer, arrival: "_Arrival") -> Way:
+    async def _find_way(self, answer: Answer, arrival: "_Arrival", stream: UdxTrioStream) -> Way:
         parts, payload = self._parts, answer.outcome.payload
         if arrival.socket is not None:
             return arrival.way if answer.is_relayed else replace(arrival.way, path=Path.DIRECT)
@@ -104,7 +106,14 @@ class Client:
                 await arrival.wait()
                 return arrival.way
             raise ConnectError("timeout")
-        return await self._race(answer, arrival)
+
+        async def punch() -> Way:
+            return await self._punch(answer, stream)
+
+        async def find_on_lan() -> Way:
+            return await self._find_on_lan(answer)
+
+        return await _race(arrival, [find_on_lan, punch] if self._same_host(answer) else [punch])
 
     def _public_address(self, answer: Answer) -> Endpoint:
         """The first of the server's addresses that means something everywhere, else what the relay sees."""
@@ -115,55 +124,78 @@ class Client:
             raise ConnectError("cannot-punch")
         return answer.server_address
 
-    async def _race(self, answer: Answer, arrival: "_Arrival") -> Way:
-        """All ways at once that might work; the first that does counts.
-
-        Raises: ConnectError, for the reason of the last to fail.
-        """
-        ways: list[Way] = []
-        failures: list[ConnectError] = []
-
-        async with trio.open_nursery() as nursery:
-
-            async def attempt(find: "_Finder") -> None:
-                try:
-                    ways.append(await find(answer))
-                except ConnectError as error:
-                    failures.append(error)
-                else:
-                    nursery.cancel_scope.cancel()
-
-            async def arrive() -> None:
-                await arrival.wait()
-                ways.append(arrival.way)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(arrive)
-            async with trio.open_nursery() as attempts:
-                attempts.start_soon(attempt, self._find_on_lan)
-            nursery.cancel_scope.cancel()
-        if ways:
-            return ways[0]
-        raise failures[-1]
+    def _same_host(self, answer: Answer) -> bool:
+        """Whether the two of us are likely on one local network, as others see us at one address."""
+        return self._parts.lan_addresses and answer.client_address.host == answer.server_address.host
 
     async def _find_on_lan(self, answer: Answer) -> Way:
-        """The server's local address, if we are likely on the same network and it answers there."""
-        parts = self._parts
-        address = parts.local_match(answer.outcome.payload.addresses4)
-        if (
-            not parts.lan_addresses
-            or address is None
-            or answer.client_address.host != answer.server_address.host
-        ):
+        """The server's local address, if it answers there; it need not look like one of ours."""
+        theirs = answer.outcome.payload.addresses4
+        address = self._parts.local_match(theirs) or next(iter(theirs), None)
+        if address is None or not address.port or is_reserved(address.host):
             raise ConnectError("cannot-punch")
         try:
-            await parts.dht.ping(address)
+            await self._parts.dht.ping(address)
         except NetworkError:
             raise ConnectError("timeout") from None
-        return Way(Path.LAN, parts.server_socket, address)
+        return Way(Path.LAN, self._parts.server_socket, address)
+
+    async def _punch(self, answer: Answer, stream: UdxTrioStream) -> Way:
+        """A way through both NATs; its socket lives as long as the stream."""
+        sockets, (result, payload) = self._parts.punch_sockets, answer.outcome
+        if payload.holepunch is None:
+            raise ConnectError("cannot-punch")
+        secret = holepunch_key(result.handshake_hash)
+        way, reason = None, "cannot-punch"
+        try:
+            async with ClientPuncher.open(
+                sockets, secret=secret, remote_firewall=payload.firewall
+            ) as puncher:
+                socket, address = await puncher.punch(
+                    result.remote_public_key,
+                    payload.holepunch,
+                    relay=answer.relay,
+                    server_address=answer.server_address,
+                )
+                sockets.keep(socket, stream)
+                way = Way(Path.PUNCHED, socket, address)
+        except* ConnectError as errors:
+            reason = _leaf(errors).reason
+        except* NetworkError:
+            pass  # no socket to punch with
+        if way is None:
+            raise ConnectError(reason)
+        return way
 
 
-_Finder = Callable[[Answer], Awaitable[Way]]
+async def _race(arrival: "_Arrival", finders: Sequence[Callable[[], Awaitable[Way]]]) -> Way:
+    """Look for several ways at once; the first that is found counts.
+
+    Raises: ConnectError, for the reason of the last to fail.
+    """
+    ways: list[Way] = []
+    failures: list[ConnectError] = []
+    async with trio.open_nursery() as nursery:
+
+        async def attempt(find: Callable[[], Awaitable[Way]]) -> None:
+            try:
+                ways.append(await find())
+            except ConnectError as error:
+                failures.append(error)
+            if ways or len(failures) == len(finders):
+                nursery.cancel_scope.cancel()
+
+        async def arrive() -> None:
+            await arrival.wait()
+            ways.append(arrival.way)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(arrive)
+        for find in finders:
+            nursery.start_soon(attempt, find)
+    if ways:
+        return ways[0]
+    raise failures[-1]
 
 
 class _Arrival:
@@ -190,6 +222,13 @@ class _Arrival:
             self.socket, self._address = socket, Endpoint(*source)
             self._arrived.set()
         return socket is self.socket and source == self._address
+
+
+def _leaf(error: ConnectError | BaseExceptionGroup[ConnectError]) -> ConnectError:
+    """The first error of a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _check(payload: NoisePayload) -> int:

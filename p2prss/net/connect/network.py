@@ -16,6 +16,7 @@ from p2prss.net.connect.announcer import Announcer
 from p2prss.net.connect.client import Client
 from p2prss.net.connect.parts import NetworkParts
 from p2prss.net.connect.peer_stream import PeerStream
+from p2prss.net.connect.punch_sockets import PunchSockets
 from p2prss.net.connect.server import Admit, OnPeer, Server
 from p2prss.net.dht.client import DhtNode
 from p2prss.net.dht.endpoint import Endpoint
@@ -112,8 +113,8 @@ async def open_network(
                     public_endpoint=public_endpoint,
                     allow_private=allow_private,
                 )
-                parts = NetworkParts(key_pair, dht, udx, lan_addresses=lan_addresses)
-                async with trio.open_nursery() as nursery:
+                async with PunchSockets.open(dht, udx, host=host) as sockets, trio.open_nursery() as nursery:
+                    parts = NetworkParts(key_pair, dht, udx, sockets, lan_addresses=lan_addresses)
                     await nursery.start(dht.run)
                     task_status.started(PeerNetwork(parts))
 

@@ -6,10 +6,11 @@ import trio
 
 from p2prss.crypto.keys import KeyPair
 from p2prss.errors import LocalProtocolError
+from p2prss.net.connect.punch_sockets import PunchSockets
 from p2prss.net.dht.client import DhtNode
 from p2prss.net.dht.endpoint import Endpoint, is_reserved, match_address
 from p2prss.net.dht.handshake import Firewall
-from p2prss.net.dht.state import SERVER
+from p2prss.net.dht.state import CLIENT, SERVER
 from p2prss.net.lan.interfaces import MAX_ADDRESSES, local_interfaces
 from p2prss.net.udx.endpoint import UdxEndpoint
 from p2prss.net.udx.socket import UdxSocket
@@ -20,10 +21,19 @@ FRESH_SECONDS: Final = 10.0  # so long the list of our local addresses is believ
 class NetworkParts:
     """The parts client and server share, and what both tell a peer about where we are."""
 
-    def __init__(self, key_pair: KeyPair, dht: DhtNode, udx: UdxEndpoint, *, lan_addresses: bool) -> None:
+    def __init__(
+        self,
+        key_pair: KeyPair,
+        dht: DhtNode,
+        udx: UdxEndpoint,
+        punch_sockets: PunchSockets,
+        *,
+        lan_addresses: bool,
+    ) -> None:
         self.key_pair = key_pair
         self.dht = dht
         self.udx = udx
+        self.punch_sockets = punch_sockets
         self.lan_addresses = lan_addresses  # tell peers our local addresses, and try theirs
         self._hosts: tuple[str, ...] = ()
         self._hosts_until = -1.0
@@ -39,6 +49,10 @@ class NetworkParts:
     def server_socket(self) -> UdxSocket:
         """The one whose port peers are told."""
         return self.socket(SERVER)
+
+    def is_own(self, socket: UdxSocket) -> bool:
+        """Whether it is one of the node's two, rather than one to punch a hole with."""
+        return socket in (self.socket(SERVER), self.socket(CLIENT))
 
     @property
     def firewall(self) -> Firewall:
@@ -69,12 +83,9 @@ class NetworkParts:
         return tuple(dict.fromkeys(told))
 
     def local_match(self, theirs: tuple[Endpoint, ...]) -> Endpoint | None:
-        """Which of a peer's addresses is likely on a network of ours; None when it told none.
-
-        Source: hyperdht lib/connect.js; the first one is tried where none looks alike.
-        """
-        usable = [one for one in theirs if one.port and not is_reserved(one.host)][:MAX_ADDRESSES]
-        return match_address(self.local_hosts, usable) or (usable[0] if usable else None)
+        """Which of a peer's addresses looks most like one on a network of ours; None when none does."""
+        usable = [one for one in theirs if one.port and not is_reserved(one.host)]
+        return match_address(self.local_hosts, usable[:MAX_ADDRESSES])
 
     def may_send(self, to: Endpoint) -> bool:
         """Whether an address a stranger names is worth a datagram."""

@@ -9,6 +9,7 @@ Source: hyperdht 6.34.0 lib/server.js (keeps replies likewise, but forgets the k
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 KEEP_REPLY_SECONDS: Final = 10.0  # after the attempt is over
@@ -30,7 +31,7 @@ class Attempt:
         self.client_host = client_host
         self.relay_host = relay_host  # None: it came straight from the client
         self.reply: bytes | None = None  # None: there is none yet
-        self.reply_socket: int | None = None  # None: where the message came in
+        self.reply_socket: Callable[[], int] | None = None  # None: where the message came in
         self.half_open = True
 
 

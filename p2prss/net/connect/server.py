@@ -8,6 +8,7 @@ Source: hyperdht 6.34.0 lib/server.js; spec/07-net.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -18,9 +19,10 @@ from p2prss.errors import NetworkError, RemoteProtocolError
 from p2prss.net.connect.announcer import Announcer
 from p2prss.net.connect.noise_ik import ServerHandshake, ephemeral_of
 from p2prss.net.connect.parts import NetworkParts
-from p2prss.net.connect.peer_stream import Path, PeerStream
+from p2prss.net.connect.peer_stream import ConnectError, PeerStream
+from p2prss.net.connect.puncher import ServerPuncher
 from p2prss.net.connect.replies import KEEP_REPLY_SECONDS, Attempt, ReplyCache
-from p2prss.net.dht.endpoint import Endpoint
+from p2prss.net.connect.visit import Visit
 from p2prss.net.dht.handshake import (
     Firewall,
     HandshakeEnvelope,
@@ -28,9 +30,9 @@ from p2prss.net.dht.handshake import (
     HolepunchInfo,
     NoisePayload,
     UdxInfo,
+    holepunch_key,
 )
 from p2prss.net.dht.relay import PeerMessage
-from p2prss.net.udx.socket import UdxSocket
 from p2prss.net.udx.trio_stream import UdxTrioStream
 from p2prss.wire.framing import LENGTH_SIZE
 from p2prss.wire.noise import HandshakeResult
@@ -58,7 +60,8 @@ class Server:
         self._on_peer = on_peer
         self._admit = admit
         self._nursery: trio.Nursery | None = None
-        self._next_id = 0
+        self._last_id = 0
+        self._visits: dict[int, Visit] = {}  # those that may punch, by their id
 
     async def run(self) -> None:
         """Be there for clients, whether or not any node relays for us yet."""
@@ -73,70 +76,82 @@ class Server:
 
     def _handle(self, message: PeerMessage, now: float) -> None:
         if isinstance(message.envelope, HandshakeEnvelope):
-            self._handle_handshake(message, message.envelope.noise, now)
+            attempt = self.cache.get(message.envelope.noise)
+            if attempt is None:
+                self._begin(message, message.envelope.noise, now)
+            else:
+                self._answer(message, attempt)
+            return
+        visit = self._visits.get(message.envelope.id)
+        if visit is not None and visit.puncher is not None:
+            own = any(message.source == relay.relay_address for relay in self._announcer.relays)
+            visit.puncher.handle(message, from_own_relay=own)
 
-    def _handle_handshake(self, message: PeerMessage, noise: bytes, now: float) -> None:
-        attempt = self.cache.get(noise)
-        if attempt is None:
-            attempt = self._begin(message, noise, now)
-        if attempt is not None and attempt.reply is not None:
-            self._parts.dht.answer(message, attempt.reply, socket=attempt.reply_socket)
+    def _answer(self, message: PeerMessage, attempt: Attempt) -> None:
+        if attempt.reply is not None:
+            socket = attempt.reply_socket() if attempt.reply_socket is not None else None
+            self._parts.dht.answer(message, attempt.reply, socket=socket)
 
-    def _begin(self, message: PeerMessage, noise: bytes, now: float) -> Attempt | None:
+    def _begin(self, message: PeerMessage, noise: bytes, now: float) -> None:
         """Read a new message 1 and answer it, unless there is a reason to be silent."""
         client_host = message.client_address.host
         relay_host = message.source.host if message.is_relayed else None
         if not self.cache.has_room(client_host, relay_host):
-            return None
+            return
         try:
             ephemeral = ephemeral_of(noise)
             if self.cache.is_used(ephemeral, now):
-                return None
+                return
             handshake = ServerHandshake(self._parts.key_pair, noise, random_bytes(32))
         except RemoteProtocolError:
             self.rejected += 1
-            return None
+            return
         if handshake.public_key == self._parts.key_pair.public_key or not self._admit(handshake.public_key):
-            return None
-        visit = _Visit(message, handshake.payload)
-        stream_number = 0
+            return
+        visit = Visit(self._parts, message, handshake.payload, self._new_id())
         if handshake.error is HandshakeError.NONE:
             try:
                 visit.stream = self._parts.udx.create_stream(firewall=visit.admits)
             except NetworkError:
-                return None
-            stream_number = visit.stream.stream_id
-        attempt = self.cache.begin(noise, ephemeral, client_host, relay_host, now)
-        self._next_id = (self._next_id + 1) % 2**31
-        attempt.reply, result = handshake.reply(self._payload(handshake.error, stream_number))
+                return
         if self._nursery is None:
             raise AssertionError("handshakes are taken while the server runs")
+        attempt = self.cache.begin(noise, ephemeral, client_host, relay_host, now)
+        attempt.reply, result = handshake.reply(self._payload(handshake.error, visit))
+        if visit.stream is None or not visit.has_to_punch:
+            self._answer(message, attempt)
         self._nursery.start_soon(self._receive, attempt, visit, result)
-        return attempt
 
-    def _payload(self, error: HandshakeError, stream_number: int) -> NoisePayload:
+    def _new_id(self) -> int:
+        self._last_id = (self._last_id + 1) % 2**31
+        return self._last_id
+
+    def _payload(self, error: HandshakeError, visit: Visit) -> NoisePayload:
         """What we tell a client about how to reach us."""
         parts, relays = self._parts, self._announcer.relays
         firewall = parts.firewall
         return NoisePayload(
             error=error,
             firewall=firewall,
-            holepunch=None if firewall is Firewall.OPEN else HolepunchInfo(self._next_id, relays),
+            holepunch=None if firewall is Firewall.OPEN else HolepunchInfo(visit.id, relays),
             addresses4=parts.told_addresses,
-            udx=UdxInfo(stream_number),
+            udx=UdxInfo(0 if visit.stream is None else visit.stream.stream_id),
             secret_stream=1,
             relay_addresses=self._announcer.addresses or None,
         )
 
-    async def _receive(self, attempt: Attempt, visit: "_Visit", result: HandshakeResult) -> None:
+    async def _receive(self, attempt: Attempt, visit: Visit, result: HandshakeResult) -> None:
         """Wait until the client shows that it is there, then hand it on."""
         stream = visit.stream
         established = False
         try:
             if stream is not None:
-                with trio.move_on_after(HALF_OPEN_SECONDS):
-                    self._meet(visit)
-                    established = await self._wait_header(visit, stream, result)
+                if visit.has_to_punch:
+                    await self._wait_punched(attempt, visit, result)
+                else:
+                    visit.meet()
+                with trio.move_on_after(HALF_OPEN_SECONDS if not visit.has_failed else 0.0):
+                    established = await _wait_header(stream, visit.knocks, result)
         finally:
             if stream is not None and not established:
                 stream.destroy()
@@ -147,63 +162,56 @@ class Server:
         await trio.sleep(KEEP_REPLY_SECONDS)
         self.cache.forget(attempt)
 
+    async def _wait_punched(self, attempt: Attempt, visit: Visit, result: HandshakeResult) -> None:
+        """Answer from a socket of its own, and punch until the client's first packet comes, or in vain.
+
+        One that may be on our local network is answered from the usual socket, which is where it finds us.
+        """
+        secret = holepunch_key(result.handshake_hash)
+        remote_firewall = visit.payload.firewall
+        try:
+            async with ServerPuncher.open(
+                self._parts.punch_sockets, secret=secret, remote_firewall=remote_firewall
+            ) as puncher:
+                if not visit.is_neighbour:
+                    attempt.reply_socket = lambda: puncher.socket_number
+                self._answer(visit.message, attempt)
+                visit.puncher = puncher
+                self._visits[visit.id] = visit
+                async with trio.open_nursery() as nursery:
+
+                    async def punch() -> None:
+                        with suppress(ConnectError):
+                            await puncher.wait_failed()
+                        visit.has_failed = True
+                        nursery.cancel_scope.cancel()
+
+                    nursery.start_soon(punch)
+                    await visit.connected.wait()
+                    nursery.cancel_scope.cancel()
+        except* NetworkError:
+            self._answer(visit.message, attempt)  # no socket to punch with
+        finally:
+            self._visits.pop(visit.id, None)
+
     async def _hand_on(self, peer: PeerStream) -> None:
         handled = self._on_peer(peer)
         if handled is not None:
             await handled
 
-    def _meet(self, visit: "_Visit") -> None:
-        """Connect at once to a client that can be reached; any other has to come to us."""
-        message = visit.message
-        is_open = visit.payload.firewall == Firewall.OPEN
-        if self._parts.firewall is Firewall.OPEN:
-            visit.path = Path.OPEN
-        if message.is_relayed and not is_open:
-            return
-        if not self._parts.may_send(message.client_address):
-            return
-        if message.is_relayed:
-            visit.path, visit.knocks = Path.OPEN, True
-            socket = self._parts.socket(self._parts.dht.request_socket)
-        else:
-            visit.path = Path.DIRECT
-            socket = self._parts.socket(message.socket)
-        visit.connect(socket, message.client_address)
 
-    async def _wait_header(self, visit: "_Visit", stream: UdxTrioStream, result: HandshakeResult) -> bool:
-        """Whether the client's header comes and belongs to this handshake."""
-        async with trio.open_nursery() as nursery:
-            if visit.knocks:
-                nursery.start_soon(_knock, stream)
-            try:
-                frame = await stream.peek(LENGTH_SIZE + HEADER_FRAME_SIZE)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                frame = b""
-            nursery.cancel_scope.cancel()
-        wanted = stream_id(result.handshake_hash, initiator=True)
-        return frame[LENGTH_SIZE : LENGTH_SIZE + STREAM_ID_SIZE] == wanted
-
-
-class _Visit:
-    """A client that was answered: where it may come from, and the stream that waits for it."""
-
-    def __init__(self, message: PeerMessage, payload: NoisePayload) -> None:
-        self.message = message
-        self.payload = payload
-        self.stream: UdxTrioStream | None = None
-        self.path = Path.LAN  # for one who comes to us though nobody else could
-        self.knocks = False  # it waits for a packet of ours
-
-    def admits(self, socket: UdxSocket, source: tuple[str, int]) -> bool:
-        """The first packet for the stream says where the client is; later ones must come the same way."""
-        if self.stream is None or self.stream.socket is not None or not source[1]:
-            return False
-        self.connect(socket, Endpoint(*source))
-        return True
-
-    def connect(self, socket: UdxSocket, address: Endpoint) -> None:
-        if self.stream is not None and self.stream.socket is None and self.payload.udx is not None:
-            self.stream.connect(socket, self.payload.udx.id, address)
+async def _wait_header(stream: UdxTrioStream, knocks: bool, result: HandshakeResult) -> bool:
+    """Whether the client's header comes and belongs to this handshake."""
+    async with trio.open_nursery() as nursery:
+        if knocks:
+            nursery.start_soon(_knock, stream)
+        try:
+            frame = await stream.peek(LENGTH_SIZE + HEADER_FRAME_SIZE)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            frame = b""
+        nursery.cancel_scope.cancel()
+    wanted = stream_id(result.handshake_hash, initiator=True)
+    return frame[LENGTH_SIZE : LENGTH_SIZE + STREAM_ID_SIZE] == wanted
 
 
 async def _knock(stream: UdxTrioStream) -> None:

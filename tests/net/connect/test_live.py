@@ -146,3 +146,42 @@ async def test_we_dial_each_other(server_closed: bool, client_closed: bool, path
                 assert peers[0].path is path
                 assert peers[0].public_key == key(2).public_key
                 assert not peers[0].initiator
+
+
+async def test_we_punch_our_way_to_the_reference() -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            theirs = await js.call("node", bootstrap=port, options=CLOSED)
+            await js.call("listen", node=theirs, seed=seed(3), options={"shareLocalAddress": False})
+            async with our_network(port, 1, closed=True, lan_addresses=False) as ours:
+                assert await ask(ours, key(3).public_key) is Path.PUNCHED
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_the_reference_punches_its_way_to_us(fast: bool) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            theirs = await js.call("node", bootstrap=port, options=CLOSED)
+            peers: list[PeerStream] = []
+            async with our_network(port, 1, closed=True) as ours, serving(ours, peers):
+                options = {"localConnection": False, "fastOpen": fast}
+                our_key = key(1).public_key.hex()
+                answer = await js.call("ask", node=theirs, key=our_key, text="hi", options=options)
+                assert answer["text"] == "hi"
+                assert peers[0].path is Path.PUNCHED
+
+
+async def test_we_punch_our_way_to_each_other() -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            peers: list[PeerStream] = []
+            async with (
+                our_network(port, 1, closed=True, lan_addresses=False) as one,
+                our_network(port, 2, closed=True) as two,
+                serving(one, peers),
+            ):
+                assert await ask(two, key(1).public_key) is Path.PUNCHED
+                assert peers[0].path is Path.PUNCHED
