@@ -24,12 +24,12 @@ Peer = Annotated[
 Bootstrap = Annotated[
     list[str] | None,
     typer.Option(
-        "--bootstrap", metavar="HOST:PORT", help="Node of the DHT to start from; repeatable.", hidden=True
+        "--bootstrap",
+        metavar="HOST:PORT",
+        help="Use the DHT that this node is part of, not the public one; repeatable.",
     ),
 ]
-NoDht = Annotated[
-    bool, typer.Option("--no-dht", help="Don't use the DHT (this version doesn't yet).", hidden=True)
-]
+NoDht = Annotated[bool, typer.Option("--no-dht", help="Don't look for peers in the DHT.")]
 NoLan = Annotated[bool, typer.Option("--no-lan", help="Don't look for peers on the local network.")]
 Http = Annotated[
     str | None,

@@ -35,12 +35,13 @@ def peers(ctx: typer.Context, feed: OptionalFeed = None) -> None:
         for peer in found:
             context.output.data(peer)
         context.output.table(
-            ("NAME", "ADDRESS", "ROLE", "RECEIVED", "SENT", "HAS"),
+            ("NAME", "ADDRESS", "ROLE", "WAY", "RECEIVED", "SENT", "HAS"),
             [
                 (
                     peer.slug or peer.key,
                     peer.address,
                     peer.role,
+                    "tcp" if peer.transport == "tcp" else f"{peer.transport}, {peer.path}",
                     format_bytes(peer.bytes_received),
                     format_bytes(peer.bytes_sent),
                     _share(peer.has_files),

@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -52,7 +53,10 @@ class HeldBlocks(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer of one feed; ``role`` is "dialed" or "accepted".
+    """A peer of one feed; ``role`` is "dialed" or "accepted", ``transport`` "tcp" or "udx".
+
+    ``path`` is the way to it: direct, open (one side can be reached by anybody), local network, punched
+    (through the NATs of both), relayed.
 
     Bytes are those of blocks of this feed. ``has_entries`` is of the log that lists the feed,
     ``has_files`` of the one with its texts and media.
@@ -62,6 +66,8 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     slug: str
     address: str
     role: str
+    transport: str = "tcp"
+    path: str = "direct"
     bytes_received: int
     bytes_sent: int
     has_entries: HeldBlocks
@@ -87,6 +93,22 @@ class LanStatus(msgspec.Struct, frozen=True, kw_only=True):
     neighbours: int
 
 
+class DhtStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``online``: its nodes answer; ``reachable_by_key``: some relay for us.
+
+    ``topics`` are the feeds' of this node, ``peers`` those that were found for them; ``failures`` are
+    dials that came to nothing, by reason.
+    """
+
+    online: bool
+    reachable_by_key: bool
+    topics: int
+    announced: int
+    peers: int
+    dials: int
+    failures: dict[str, int]
+
+
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A running node; members are added over time."""
 
@@ -95,6 +117,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     listening: list[str]
     http: str | None
     lan: LanStatus | None
+    dht: DhtStatus | None = None
     links: int
     links_dropped: dict[str, int]  # by reason
     feeds: list[FeedPeers]
@@ -231,13 +254,14 @@ async def node_status(node: "Node") -> NodeStatus:
         listening=[str(address) for address in node.listening],
         http=node.http_url,
         lan=None if lan is None else LanStatus(port=lan.port, neighbours=len(lan.neighbours)),
+        dht=None if node.swarm is None else DhtStatus(**asdict(node.swarm.statistics())),
         links=len(node.exchange.links),
         links_dropped=dict(node.exchange.drops),
-        feeds=[await _feed_peers(feed) for feed in node.feeds],
+        feeds=[await _feed_peers(node, feed) for feed in node.feeds],
     )
 
 
-async def _feed_peers(feed: OpenFeed) -> FeedPeers:
+async def _feed_peers(node: "Node", feed: OpenFeed) -> FeedPeers:
     entries, files = feed.db.session, None
     if feed.db.length:
         with trio.move_on_after(BLOBS_SECONDS), contextlib.suppress(P2prssError):
@@ -262,6 +286,8 @@ async def _feed_peers(feed: OpenFeed) -> FeedPeers:
             slug=feed.slug,
             address=link.label,
             role="dialed" if link.connection.initiator else "accepted",
+            transport=node.exchange.way(link).transport,
+            path=node.exchange.way(link).path,
             bytes_received=received[link],
             bytes_sent=sent[link],
             has_entries=held.get("has_entries", HeldBlocks()),

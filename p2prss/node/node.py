@@ -33,6 +33,7 @@ from p2prss.net import tcp
 from p2prss.net.address import Address
 from p2prss.net.exchange import Exchange
 from p2prss.net.lan.lan import Lan
+from p2prss.net.swarm.swarm import Swarm
 from p2prss.node.control import serve_control
 from p2prss.node.events import Error, Event, Notice, Ready
 from p2prss.node.follower import Follower
@@ -41,6 +42,7 @@ from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
 from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.patience import Patience
+from p2prss.node.peer_finding import open_swarm
 from p2prss.node.publisher import Confirm, Publisher
 from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_seed_name
 from p2prss.node.seeder import Seeder
@@ -66,6 +68,7 @@ class Node:
         self.feeds: list[OpenFeed] = []
         self.listening: list[Address] = []
         self.lan: Lan | None = None
+        self.swarm: Swarm | None = None
         self.started_at = trio.current_time()
         self.http_url: str | None = None
         self._nursery = nursery
@@ -103,12 +106,14 @@ class Node:
             self._dialers[address] = dialer
             self._nursery.start_soon(dialer.run)
 
-    def why_nobody(self) -> str:
-        """In a few words, why no peer is connected."""
-        if not self._dialers:
+    def why_nobody(self, feed: OpenFeed) -> str:
+        """In a few words, why no peer is connected for a feed."""
+        failures = dict.fromkeys(dialer.failure for dialer in self._dialers.values() if dialer.failure)
+        if self.swarm is not None:
+            failures[self.swarm.why_nobody(feed.db.log.discovery_key)] = None
+        elif not self._dialers:
             known = "nobody on this network has the feed" if self.lan else "no peer's address is known"
             return f"{known}: add --peer HOST:PORT"
-        failures = dict.fromkeys(dialer.failure for dialer in self._dialers.values() if dialer.failure)
         return ", ".join(failures) or "no peer has this feed"
 
     def ready(self, feed: OpenFeed, *, with_feed_url: bool) -> Ready:
@@ -172,6 +177,8 @@ class Node:
         finally:
             if feed.drive.version <= 1:  # not even its text was ever read: leave nothing behind
                 with suppress(StorageError):  # of a disk that is full, say
+                    if self.swarm is not None:
+                        self.swarm.leave(feed.db.log.discovery_key)
                     self.exchange.forget(feed.key)
                     self.saved.delete(feed.saved)
                     self.store.remove(feed.key)
@@ -190,7 +197,7 @@ class Node:
         follower = Follower(feed, order.wanted, self.emit, partial(self._rename, feed))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_when_readable, feed)
-            patience = Patience(order.patience, self.why_nobody)
+            patience = Patience(order.patience, partial(self.why_nobody, feed))
             await self._keep(feed, partial(follower.run, patience=patience), once=order.once)
             nursery.cancel_scope.cancel()
 
@@ -206,7 +213,10 @@ class Node:
                 feed = await self._open(saved, eager=True)
                 self._dial_all(saved)
                 self.emit(self.ready(feed, with_feed_url=False))
-                seeder, patience = Seeder(feed, self.emit), Patience(order.patience, self.why_nobody)
+                seeder, patience = (
+                    Seeder(feed, self.emit),
+                    Patience(order.patience, partial(self.why_nobody, feed)),
+                )
                 keep = partial(self._keep, feed, partial(seeder.run, patience=patience))
                 nursery.start_soon(partial(keep, once=order.once))
 
@@ -241,15 +251,18 @@ class Node:
             except P2prssError:
                 pass  # the follower meets it too, and tells
         if not feed.drive.db.length and not feed.peers:
-            self.emit(Notice(message=f"{self.why_nobody()}; still trying", key=feed.saved.key))
+            self.emit(Notice(message=f"{self.why_nobody(feed)}; still trying", key=feed.saved.key))
         self.emit(self.ready(feed, with_feed_url=True))
 
     async def _open(self, saved: SavedFeed, *, eager: bool) -> OpenFeed:
-        """Open a feed, and let neighbours know. Raises: StorageError."""
+        """Open a feed, and let others know; an ``eager`` one has them looked for. Raises: StorageError."""
         feed = await self.opener.open(saved, eager=eager)
         self.feeds.append(feed)
+        topic = feed.db.log.discovery_key
         if self.lan is not None:
-            self.lan.add(feed.db.log.discovery_key)
+            self.lan.add(topic)
+        if self.swarm is not None:
+            self.swarm.join(topic, server=True, client=eager)
         return feed
 
     def _remember(self, link: FeedLink, role: Role, wanted: Wanted | None) -> SavedFeed:
@@ -324,8 +337,9 @@ async def open_node(settings: NodeSettings, emit: Emit, *, with_http: bool = Tru
         await trio.to_thread.run_sync(partial(shutil.rmtree, settings.home.incoming, ignore_errors=True))
         async with trio.open_nursery() as nursery:
             node = Node(settings, store, nursery, emit)
-            await node.start(with_http=with_http)
-            yield node
+            async with open_swarm(settings, node.exchange) as node.swarm:
+                await node.start(with_http=with_http)
+                yield node
             nursery.cancel_scope.cancel()
 
 

@@ -13,9 +13,9 @@ DEFAULT_HTTP: Final = Address("127.0.0.1", 7737)
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """``lan`` finds peers by key on the local network; ``dht`` and ``bootstrap`` are still to come.
+    """``lan`` finds peers by key on the local network, ``dht`` everywhere, beginning at ``bootstrap``.
 
-    The command line asks for ``lan``; who imports us says so, for it reaches beyond this machine.
+    The command line asks for both; who imports us says so, for they reach beyond this machine.
 
     ``http`` None means that podcast apps are not served.
 

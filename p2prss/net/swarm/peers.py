@@ -96,6 +96,15 @@ class Peers:
     def __contains__(self, key: PublicKey) -> bool:
         return key in self._known
 
+    def count(self, topic: DiscoveryKey) -> int:
+        """Peers that are known for a topic."""
+        return self._by_topic[topic]
+
+    def topics_of(self, key: PublicKey) -> Collection[DiscoveryKey]:
+        """For which topics a peer was found."""
+        peer = self._known.get(key)
+        return () if peer is None else peer.topics
+
     # ---- what is learnt
 
     def found(self, topic: DiscoveryKey, key: PublicKey, relays: Iterable[Endpoint], now: float) -> None:
@@ -216,8 +225,8 @@ class Peers:
                 return peer.key
         return None
 
-    def served(self, now: float) -> Counter[DiscoveryKey]:
-        """How many connections each topic has, those that are being dialled counted."""
+    def linked_topics(self, now: float) -> Counter[DiscoveryKey]:
+        """How many connections each topic has that has some."""
         counts: Counter[DiscoveryKey] = Counter()
         for key, topics in self._linked.items():
             peer = self._known.get(key)
@@ -225,6 +234,11 @@ class Peers:
                 counts.update(peer.topics)
             else:
                 counts.update(topics)
+        return counts
+
+    def served(self, now: float) -> Counter[DiscoveryKey]:
+        """Likewise, with those that are being dialled."""
+        counts = self.linked_topics(now)
         for peer in self._known.values():
             if peer.stage is Stage.DIALLING:
                 counts.update(peer.topics)

@@ -1,0 +1,37 @@
+"""A node's part in the DHT: found by the keys of its feeds, and finding others that have them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import SystemRandom
+
+import trio
+
+from p2prss.net.connect.network import open_network
+from p2prss.net.dht.bootstrap import PUBLIC_BOOTSTRAPS
+from p2prss.net.exchange import Exchange
+from p2prss.net.swarm.swarm import Swarm
+from p2prss.node.settings import NodeSettings
+
+
+@asynccontextmanager
+async def open_swarm(settings: NodeSettings, exchange: Exchange) -> AsyncIterator[Swarm | None]:
+    """A swarm that runs until the block ends, and takes its leave then; None when the DHT is not wanted.
+
+    Raises: NetworkError when the system gives us no UDP sockets.
+    """
+    if not settings.dht:
+        yield None
+        return
+    bootstraps = [str(address) for address in settings.bootstrap] or PUBLIC_BOOTSTRAPS
+    async with open_network(exchange.key_pair, bootstraps=bootstraps) as network:
+        swarm = Swarm(network, exchange, SystemRandom())
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(swarm.run)
+                try:
+                    yield swarm
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await swarm.close()
