@@ -23,6 +23,7 @@ from p2prss.feed.dates import parse_date
 from p2prss.feed.media_types import guess_type, settle
 from p2prss.feed.model import (
     FEED_FORMAT,
+    HYPER_RSS,
     MAX_ASSETS,
     MAX_GUID_LENGTH,
     MAX_TEXT_LENGTH,
@@ -35,7 +36,6 @@ from p2prss.feed.model import (
 from p2prss.feed.names import CONTENT, DC, ITUNES
 from p2prss.feed.parse import ITEMS_MARK, MAX_CHANNEL_BYTES, MAX_ITEM_BYTES
 
-GENERATOR: Final = "hyper-rss"
 MAX_CATEGORIES: Final = 100  # of one item
 MAX_PICTURES: Final = 32  # files that the show notes of one item name
 METADATA: Final = ("title", "description", "pubDate", "lastBuildDate")
@@ -204,7 +204,7 @@ def render_channel(metadata: Mapping[str, str]) -> bytes:
     channel = etree.SubElement(root, "channel")
     for name in METADATA:
         _add(channel, name, metadata.get(name, ""))
-    _add(channel, "generator", GENERATOR)
+    _add(channel, "generator", HYPER_RSS)
     channel.append(etree.ProcessingInstruction(ITEMS_MARK))
     return _encoded(root, MAX_CHANNEL_BYTES)
 
@@ -217,13 +217,13 @@ def make_info(metadata: Mapping[str, str], records: Sequence[ItemRecord]) -> byt
     info = FeedInfo(
         format=FEED_FORMAT,
         title=" ".join(legal(metadata.get("title", "")).split())[:MAX_TEXT_LENGTH],
-        generator=GENERATOR,
+        generator=HYPER_RSS,
         created=min(dates, default=built or UNDATED),
         updated=built or max(dates, default=UNDATED),
         items=len(records),
         media_files=len(media),
         media_bytes=min(sum(media.values()), 2**53 - 1),
-        source_format=GENERATOR,
+        source_format=HYPER_RSS,
     )
     return msgspec.json.encode(info)
 

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 
 from p2prss.units import KIB
 
+HYPER_RSS: Final = "hyper-rss"  # the source format of a feed that is no drive
 FEED_FORMAT: Final = 1  # the highest format this version reads, and the one it writes
 
 MAX_URL_LENGTH: Final = 4096  # characters; the longest seen in real feeds (chained trackers) are near 1,000

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError, P2prssError
-from p2prss.feed.model import ArchivedItem, Asset
+from p2prss.feed.model import HYPER_RSS, ArchivedItem, Asset
 from p2prss.feed.render import Alternate, ItemSource, Replacement, Serving, render_feed
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed
@@ -99,6 +99,15 @@ class _Page:
 
     items: Sequence[tuple[ArchivedItem, bytes]]
     is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a feed's files are: below ``base_url``, and if it is a drive, at ``hyper://<key>``."""
+
+    key: CoreKey
+    base_url: str
+    is_drive: bool
 
 
 class FeedAnswers:
@@ -184,7 +193,8 @@ class FeedAnswers:
             pages=_page_links(feed_url, window, page.is_last),
             replacements=_asset_replacements(feed.key, info.channel_assets, base_url),
         )
-        return await self._in_thread(_render_gzipped, channel_xml, page, serving, feed.key, base_url, tag)
+        place = _Place(feed.key, base_url, is_drive=info.source_format != HYPER_RSS)
+        return await self._in_thread(_render_gzipped, channel_xml, page, serving, place, tag)
 
     async def _page(self, feed: ServedFeed, window: Window) -> _Page | None:
         """The items of a window, with their XML; None for a page behind the last.
@@ -310,10 +320,8 @@ def _count_fitting(pieces: Sequence[bytes]) -> int:
     return len(pieces)
 
 
-def _render_gzipped(
-    channel_xml: bytes, page: _Page, serving: Serving, key: CoreKey, base_url: str, tag: str
-) -> _Rendering:
-    sources = [_item_source(item, xml, key, base_url) for item, xml in page.items]
+def _render_gzipped(channel_xml: bytes, page: _Page, serving: Serving, place: _Place, tag: str) -> _Rendering:
+    sources = [_item_source(item, xml, place) for item, xml in page.items]
     try:
         document = render_feed(channel_xml, sources, serving)
     except (FeedFormatError, ValueError):  # ValueError: lxml refuses a text
@@ -330,7 +338,8 @@ def _is_readable(source: ItemSource, serving: Serving) -> bool:
     return True
 
 
-def _item_source(item: ArchivedItem, xml: bytes, key: CoreKey, base_url: str) -> ItemSource:
+def _item_source(item: ArchivedItem, xml: bytes, place: _Place) -> ItemSource:
+    key, base_url = place.key, place.base_url
     replacements = _asset_replacements(key, item.assets, base_url)
     alternates = []
     for number, asset in enumerate(enclosures(item), 1):
@@ -340,7 +349,8 @@ def _item_source(item: ArchivedItem, xml: bytes, key: CoreKey, base_url: str) ->
         mime_type = delivery(asset.mime_type, stored[1]).mime_type
         replacements[asset.url] = Replacement(base_url + path, asset.byte_length, mime_type)
         if asset.byte_length is not None:
-            uris = (base_url + path, f"hyper://{format_key(key)}{asset.path}")
+            in_drive = (f"hyper://{format_key(key)}{asset.path}",) if place.is_drive else ()
+            uris = (base_url + path, *in_drive)
             alternates.append(Alternate(uris, asset.byte_length, mime_type, stored[0]))
     return ItemSource(
         xml,

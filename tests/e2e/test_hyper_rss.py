@@ -75,7 +75,9 @@ async def test_follow_serves_its_rss_and_plays_its_episodes(
         synced = await program.event("synced", where=lambda line: line["media_files"] == 2)
         assert (synced["episodes"], synced["bytes"]) == (3, len(AUDIO) + len(PICTURE))
 
-        found = feedparser.parse((await get(ready["feed_url"])).text)
+        rss = (await get(ready["feed_url"])).text
+        assert "hyper://" not in rss  # it is no drive
+        found = feedparser.parse(rss)
         assert not found.bozo
         assert (found.feed.title, found.feed.subtitle) == ("An old show", "Of hyper-rss")
         assert [one.title for one in found.entries] == ["Caf\u00e9 \U0001f399", "Second", "First & foremost"]
