@@ -72,8 +72,8 @@ class Box:
     def inbound(self, packet: Packet, now: float) -> Packet | None:
         """What gets in, if it does."""
         public = packet.destination
-        closes_at = self._holes.get((public, self._whom(packet.source)), 0.0)
-        if closes_at < now or self._used.get(public, 0.0) < now:
+        closes_at = self._holes.get((public, self._whom(packet.source)), -1.0)
+        if closes_at < now or self._used.get(public, -1.0) < now:
             self.dropped += 1
             return None
         inside = public if self.mapping is Mapping.NONE else self._inside[public]
