@@ -87,12 +87,15 @@ class Client:
         search = Search(parts.dht, public_key, handshake)
         answer = await search.run([*relays, *self.memory.get(public_key)])
         remote_id = _check(answer.outcome.payload)
-        way = await self._find_way(answer, arrival, stream)
+        way = await self._find_way(answer, arrival, stream, is_open=payload.firewall == Firewall.OPEN)
         stream.connect(way.socket, remote_id, way.address)
         self.memory.add(public_key, [*(answer.outcome.payload.relay_addresses or ()), answer.relay])
         return PeerStream(stream, answer.outcome.result, True, public_key, way.path)
 
-    async def _find_way(self, answer: Answer, arrival: "_Arrival", stream: UdxTrioStream) -> Way:
+    async def _find_way(
+        self, answer: Answer, arrival: "_Arrival", stream: UdxTrioStream, *, is_open: bool
+    ) -> Way:
+        """The way both sides think of; ``is_open`` is what the server was told of us."""
         parts, payload = self._parts, answer.outcome.payload
         if arrival.socket is not None:
             return arrival.way if answer.is_relayed else replace(arrival.way, path=Path.DIRECT)
@@ -101,7 +104,7 @@ class Client:
         punchable = payload.holepunch is not None and bool(payload.holepunch.relays)
         if payload.firewall == Firewall.OPEN or not punchable:
             return Way(Path.OPEN, parts.socket(parts.dht.request_socket), self._public_address(answer))
-        if parts.firewall is Firewall.OPEN:
+        if is_open:
             with trio.move_on_after(PASSIVE_SECONDS):
                 await arrival.wait()
                 return arrival.way
