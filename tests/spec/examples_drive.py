@@ -2,19 +2,22 @@
 
 import json
 from datetime import datetime
+from hashlib import sha256
 
 import trio
 
 from p2prss.codec.compact import Reader
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.bee import Bee
-from p2prss.drive.blobs import decode_block_map
+from p2prss.drive.blobs import Blobs, decode_block_map
 from p2prss.drive.btree import Header
 from p2prss.drive.content import content_core, content_manifest
 from p2prss.drive.core import Core
 from p2prss.drive.drive import Drive
 from p2prss.drive.extension import Get, encode_hint
+from p2prss.drive.legacy_rss import LegacyFeed, LegacyKeys, encode_base64url
 from p2prss.feed import model
+from p2prss.feed.legacy_rss import read_record, render_item
 from p2prss.log.manifest import Manifest, core_key
 from tests.fakes.memory_core import MemoryCore, as_core
 from tests.spec.reading import Given, Outputs, example
@@ -85,3 +88,52 @@ def _item_path(given: Given) -> Outputs:
     seen_at = datetime.fromisoformat(given.text("date"))
     guid = given.text("guid")
     return {"id": model.item_id(guid), "path": model.item_path(guid, seen_at)}
+
+
+@example("hyper-rss")
+def _hyper_rss(given: Given) -> Outputs:
+    keys = {name: given.hex(f"{name} key") for name in ("keys", "feed", "blobKeys", "blobs")}
+    named = {name: encode_base64url(key) for name, key in keys.items() if name != "keys"}
+    block = json.dumps({"keys": named}, separators=(",", ":"))
+    found = LegacyKeys.decode(block.encode(), CoreKey(keys["keys"]))
+    assert [found.feed, found.blob_keys, found.blobs] == [keys[name] for name in named]
+    content = given.text("content").encode()
+    file_name = f"{encode_base64url(sha256(content).digest())}.{given.text('rest of name')}"
+    guid, value = given.text("guid"), given.text("item").replace("NAME", file_name)
+    feed, names, blobs = MemoryCore(), MemoryCore(), MemoryCore()
+
+    async def write_and_read() -> tuple[str, str, str]:
+        blob = await Blobs(as_core(blobs)).put(content)
+        numbers = {
+            "byteOffset": 0,
+            "blockOffset": 0,
+            "blockLength": blob.block_length,
+            "byteLength": len(content),
+        }
+        packed = json.dumps(numbers, separators=(",", ":")).encode()
+        await Bee(as_core(names)).put(file_name.encode(), packed)
+        bee = Bee(as_core(feed))
+        await bee.put(b"order\x00000000", guid.encode())
+        await bee.put(b"key\0" + guid.encode(), value.encode())
+        await bee.put(b"metadata\0title", json.dumps(given.text("title")).encode())
+        reader = LegacyFeed(as_core(feed), as_core(names), as_core(blobs))
+        (item,) = [one async for one in reader.items()]
+        file = await reader.file(file_name)
+        assert item is not None
+        assert file is not None
+        record = read_record(item, {file_name: file})
+        assert record is not None
+        path = model.item_path(guid, record.first_seen)
+        return path, record.assets[0].path or "", render_item(item, record).decode()
+
+    item_path, media_path, xml = trio.run(write_and_read)
+    return {
+        "shared": encode_base64url(keys["keys"]),
+        "keys block 0": block,
+        "file name": file_name,
+        "blobKeys block 1": names.blocks[1],
+        **{f"feed block {number}": one for number, one in enumerate(feed.blocks)},
+        "item path": item_path,
+        "media path": media_path,
+        "item xml": xml,
+    }
