@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2prss.cli.context import Context
+from p2prss.cli.options import Http
 from p2prss.cli.output import printable
 
 if TYPE_CHECKING:
     from p2prss.node.dht_service import ServiceEvent
+    from p2prss.node.doctor_checks import Check
 
 DEFAULT_LISTEN = "0.0.0.0:49737"
 
@@ -47,11 +49,25 @@ Every = Annotated[
     float,
     typer.Option("--statistics", metavar="SECONDS", min=1, help="Time between reports of what it did."),
 ]
+DoctorBootstrap = Annotated[
+    list[str] | None,
+    typer.Option("--bootstrap", metavar="HOST:PORT", help="Look at the network of this node; repeatable."),
+]
+DoctorNoDht = Annotated[bool, typer.Option("--no-dht", help="Send nothing; leave out NAT, port and DHT.")]
+DoctorNoLan = Annotated[bool, typer.Option("--no-lan", help="Leave out the local network.")]
+DoctorNoHttp = Annotated[bool, typer.Option("--no-http", help="Leave out the port for podcast apps.")]
+UdpPort = Annotated[
+    int | None,
+    typer.Option(
+        "--port", metavar="N", min=0, max=65535, help="UDP port to look at; default 49737 or one of the next."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(node)
+    app.command()(doctor)
 
 
 def node(
@@ -90,6 +106,62 @@ def node(
         await run_dht_service(settings, lambda event: _tell(context, event))
 
     context.run(main)
+
+
+def doctor(
+    ctx: typer.Context,
+    bootstrap: DoctorBootstrap = None,
+    no_dht: DoctorNoDht = False,
+    no_lan: DoctorNoLan = False,
+    http: Http = None,
+    no_http: DoctorNoHttp = False,
+    port: UdpPort = None,
+) -> None:
+    """Find out what is amiss: home, disk, clock, ports, local network, NAT and DHT.
+
+    For each it says ok, warning, problem or unknown, why, and what to do next. Nothing is made or changed. To
+    look at the DHT it asks the nodes you name, else those of the public network; with `--no-dht` no packet
+    leaves this machine.
+
+    The exit code is 0 without a problem, else that of the first one: 1 home or clock, 3 network, 4 damage,
+    5 disk.
+
+    Example: `p2prss doctor`
+    """
+    context = Context.of(ctx)
+    code = 0
+
+    async def main() -> None:
+        nonlocal code
+        from p2prss.node.doctor import DoctorSettings, run_doctor
+
+        settings = DoctorSettings.of(
+            home=context.home_option,
+            bootstrap=bootstrap or (),
+            no_dht=no_dht,
+            no_lan=no_lan,
+            http=http,
+            no_http=no_http,
+            port=port,
+        )
+        found = await run_doctor(settings, lambda check: _tell_check(context, check))
+        problems = [check for check in found if check.result == "problem"]
+        if problems:
+            code = problems[0].code
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            context.output.error(code, f"{problems[0].name}: {problems[0].cause}{more}")
+
+    context.run(main)
+    if code:
+        raise typer.Exit(code)
+
+
+def _tell_check(context: Context, check: "Check") -> None:
+    """A line for each, and one for what to do."""
+    text = f"{check.result:8} {check.name:9} {check.cause}"
+    if check.next_step:
+        text += f"\n{'':19}→ {check.next_step}"
+    context.output.data(check, "\n".join(map(printable, text.splitlines())))
 
 
 def _tell(context: Context, event: "ServiceEvent") -> None:

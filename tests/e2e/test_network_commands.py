@@ -1,4 +1,5 @@
-"""The commands that look after the network: ``node``, in a network of its own, with the reference as guest.
+"""The commands that look after the network: ``node``, in a network of its own, with the reference as guest,
+and ``doctor``.
 
 All of it on loopback: no node here knows a public one.
 """
@@ -6,7 +7,7 @@ All of it on loopback: no node here knows a public one.
 import json
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,13 @@ import trio
 
 from p2prss.crypto.keys import KeyPair
 from p2prss.net.dht.client import open_dht
-from tests.e2e.program import PROGRAM, STOP_SECONDS, Line, environment, run
+from p2prss.units import MIB
+from tests.e2e.program import PROGRAM, STOP_SECONDS, Finished, Line, environment, run, running
+from tests.e2e.small_disk import SmallDisk, small_disk
 from tests.net.dht.js_dht import JsDht, open_js_dht
 
 PATIENCE: Final = 60  # seconds, for what takes five
+KEY: Final = "yuhj5d6dzxbqyiibpe1rcpc7iixgysinwk5kni1situchzhtyr4y"
 TOPIC: Final = "17" * 32
 SEEDS: Final = [bytes([number]) * 32 for number in (1, 2)]
 KEY_PAIRS: Final = [KeyPair.from_seed(seed) for seed in SEEDS]
@@ -178,4 +182,86 @@ async def test_options_of_a_node_that_make_no_sense(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         done = await run("node", "--listen", f"127.0.0.1:{port}", home=tmp_path / "home", code=3)
         assert "in use" in done.error
+    assert not (tmp_path / "home").exists()
+
+
+# ---- doctor
+
+HERE: Final = ("doctor", "--no-dht", "--no-lan", "--no-http")
+
+
+def results(done: Finished) -> dict[str, str]:
+    return {line["name"]: line["result"] for line in done.lines if "name" in line}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    with small_disk(tmp_path / "disk", 4 * MIB) as mounted:
+        yield mounted
+
+
+async def test_the_doctor_in_a_network_of_one_node(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        async with dht_node() as node:
+            words = (
+                "doctor",
+                "--bootstrap",
+                node.lines[0]["bootstrap"],
+                "--port",
+                "0",
+                "--no-lan",
+                "--no-http",
+            )
+            done = await run(*words, home=tmp_path / "home")
+            person = await run(*words, home=tmp_path / "home", as_json=False)
+    assert all(
+        line.keys() == {"name", "result", "cause", "next_step", "code", "details"} for line in done.lines
+    )
+    found = results(done)
+    assert found.keys() == {"home", "disk", "clock", "node", "nat", "port", "dht"}
+    assert {name: found[name] for name in ("home", "node", "nat", "port", "dht")} == dict.fromkeys(
+        ["home", "node", "nat", "port", "dht"], "ok"
+    )
+    assert [line.split()[:2] for line in person.stdout.splitlines() if line[0] != " "] == [
+        [line["result"], line["name"]] for line in done.lines
+    ]
+    assert not (tmp_path / "home").exists()
+
+
+async def test_the_doctor_knows_the_node_that_runs(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with running("follow", KEY, "--no-dht", "--http", "127.0.0.1:0", home=home) as program:
+        ready = await program.event("ready")
+        done = await run("doctor", "--no-dht", "--no-lan", home=home)
+        (node,) = [line for line in done.lines if line["name"] == "node"]
+        assert (node["details"]["running"], node["details"]["pid"]) == (True, program.pid)
+        (http,) = [line for line in done.lines if line["name"] == "http"]
+        assert http["details"]["url"] == ready["http"]
+    done = await run("doctor", "--no-dht", "--no-lan", home=home)
+    (node,) = [line for line in done.lines if line["name"] == "node"]
+    assert not node["details"]["running"]
+
+
+async def test_the_doctor_ends_with_the_code_of_the_first_problem(tmp_path: Path, disk: SmallDisk) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    done = await run(*HERE, home=tmp_path / "file", code=5)
+    assert "is no folder" in done.error
+    assert done.event("error")["code"] == 5
+    for name in ("keys", "cores"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+    (tmp_path / "home/store.sqlite").write_bytes(b"no database")
+    done = await run(*HERE, home=tmp_path / "home", code=4)
+    assert done.error.startswith("database: ")
+    assert done.error.endswith("(and 1 more)")  # its key is missing, too
+    done = await run(*HERE, home=disk.path / "home", prefix=disk.prefix, code=5)
+    assert done.error.startswith("disk: ")
+    disk.remount("ro")
+    done = await run(*HERE, home=disk.path / "home", prefix=disk.prefix, code=1)
+    assert results(done)["home"] == "problem"
+    assert not (disk.inside / "home").exists()
+
+
+async def test_options_of_the_doctor_that_make_no_sense(tmp_path: Path) -> None:
+    for words in (["--bootstrap", "here"], ["--http", "here"], ["--port", "65536"]):
+        await run("doctor", "--no-dht", *words, home=tmp_path / "home", code=2)
     assert not (tmp_path / "home").exists()
