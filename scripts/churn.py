@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+"""A crowd that comes, goes and crashes: does everybody who stays get the show, and how soon?
+
+    PYTHONPATH=. .venv/bin/python scripts/churn.py [--minutes 10] [--ours 30] [--theirs 30]
+
+One p2prss publishes a small show on a private network of the reference's DHT nodes on loopback. ``ours``
+places are taken by p2prss processes that follow it by key alone, ``theirs`` by processes of the reference
+that mirror it with Hyperswarm. Each stays for a while after it has everything, then leaves politely or is
+killed, and a new one with an empty home takes its place. Beside it a node looks the topic up every two
+seconds. Prints what came of it; ends with 1 when somebody who stayed long enough did not complete.
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import trio
+
+_ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+
+from p2prss.crypto.hashes import discovery_key  # noqa: E402  (runs without an installation)
+from p2prss.crypto.key_text import parse_key  # noqa: E402
+from p2prss.errors import NetworkError  # noqa: E402
+from p2prss.net.dht.client import open_dht  # noqa: E402
+from tests.e2e.program import Program, run, running  # noqa: E402
+from tests.e2e.show import LOCAL, Show  # noqa: E402
+from tests.interop.js_peer import JsPeer, JsPeerError  # noqa: E402
+
+NETWORK_NODES = 16
+PATIENCE = 60.0  # seconds in which whoever stays must have everything
+LOOKUP_PAUSE = 2.0
+
+
+@dataclass
+class Crowd:
+    """What everybody shares, and what was seen."""
+
+    key: str
+    length: int  # blocks of its entries
+    bootstrap: int
+    folder: Path
+    random: Random
+    ends_at: float
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"p2prss": [], "reference": []})
+    lookups: list[float] = field(default_factory=list)
+    found: list[int] = field(default_factory=list)
+    count: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    number: int = 0
+
+    def home(self) -> Path:
+        self.number += 1
+        return self.folder / f"member{self.number}"
+
+    async def stay(self) -> None:
+        """As long as a member stays once it has everything."""
+        with trio.move_on_at(self.ends_at):
+            await trio.sleep(self.random.uniform(5, 90))
+
+
+async def follow(crowd: Crowd, home: Path, how: str) -> None:
+    """One p2prss member, from its start to its end."""
+    arguments = (
+        "follow",
+        crowd.key,
+        "--all",
+        "--no-http",
+        "--bootstrap",
+        f"127.0.0.1:{crowd.bootstrap}",
+    )
+    started = trio.current_time()
+    async with running(*arguments, home=home) as program:
+        with trio.move_on_after(PATIENCE) as patience:
+            await program.event("synced", seconds=PATIENCE + 5)
+        if patience.cancelled_caught:
+            crowd.failures.append(f"p2prss: {program}")
+            return
+        crowd.seconds["p2prss"].append(trio.current_time() - started)
+        await crowd.stay()
+        if how == "crash":
+            await program.kill()
+
+
+async def mirror(crowd: Crowd, home: Path, how: str) -> None:
+    """One member of the reference."""
+    started = trio.current_time()
+    try:
+        async with JsPeer.open(home / "store") as peer:
+            with trio.move_on_after(PATIENCE) as patience:
+                key = parse_key(crowd.key).hex()
+                await peer.open_drive(key=key)
+                await peer.join(key, crowd.bootstrap)
+                await peer.wait_length(key, crowd.length)
+                await peer.mirror(key, home / "mirror")
+            if patience.cancelled_caught:
+                crowd.failures.append(f"reference: {await peer.stats()}")
+                return
+            crowd.seconds["reference"].append(trio.current_time() - started)
+            await crowd.stay()
+            if how == "crash":
+                peer.kill()
+    except JsPeerError as error:
+        if error.code != "exit":
+            raise
+
+
+async def place(crowd: Crowd, kind: str) -> None:
+    """Keep one place taken until the end."""
+    await trio.sleep(crowd.random.uniform(0, 20))
+    while trio.current_time() < crowd.ends_at:
+        home, how = crowd.home(), crowd.random.choice(("leave", "crash"))
+        crowd.count[f"{kind}: {how}"] += 1
+        await (follow if kind == "p2prss" else mirror)(crowd, home, how)
+        await trio.to_thread.run_sync(shutil.rmtree, home, True)
+        await trio.sleep(crowd.random.uniform(0, 3))
+
+
+async def look(crowd: Crowd) -> None:
+    """Look the topic up again and again."""
+    topic = discovery_key(parse_key(crowd.key))
+    async with open_dht(bootstraps=[f"127.0.0.1:{crowd.bootstrap}"], host="127.0.0.1") as dht:
+        await dht.wait_bootstrapped()
+        while trio.current_time() < crowd.ends_at:
+            started = trio.current_time()
+            try:
+                crowd.found.append(len((await dht.lookup(topic)).peers))
+            except NetworkError as error:
+                crowd.failures.append(f"lookup: {error}")
+            crowd.lookups.append(trio.current_time() - started)
+            await trio.sleep(LOOKUP_PAUSE)
+
+
+async def memory(crowd: Crowd, publisher: Program) -> None:
+    """Sometimes: how much memory the publisher takes."""
+    status = trio.Path(f"/proc/{publisher.pid}/status")
+    while True:
+        text = await status.read_text("ascii")
+        crowd.count["publisher's most memory, KiB"] = int(text.split("VmHWM:")[1].split()[0])
+        crowd.count["publisher's memory at the end, KiB"] = int(text.split("VmRSS:")[1].split()[0])
+        await trio.sleep(5)
+
+
+def spread(values: Sequence[float]) -> str:
+    if not values:
+        return "none"
+    ordered = sorted(values)
+    place = [ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.95)]
+    return f"{len(ordered)}, median {place[0]:.2f} s, 95 % {place[1]:.2f} s, longest {ordered[-1]:.2f} s"
+
+
+async def main(minutes: float, ours: int, theirs: int, seed: int) -> int:
+    with tempfile.TemporaryDirectory(prefix="p2prss-churn-") as name:
+        folder = Path(name)
+        show = Show.make(folder / "show", LOCAL)
+        async with AsyncExitStack() as stack:
+            network = await stack.enter_async_context(JsPeer.open(folder / "network"))
+            bootstrap = await network.testnet(NETWORK_NODES)
+            told = (await run("publish", show.feed, "--once", "--no-http", home=folder / "a")).event(
+                "published"
+            )
+            publisher = await stack.enter_async_context(
+                running(
+                    "publish",
+                    show.feed,
+                    "--no-http",
+                    "--bootstrap",
+                    f"127.0.0.1:{bootstrap}",
+                    home=folder / "a",
+                )
+            )
+            await publisher.event("ready")
+            crowd = Crowd(
+                told["key"],
+                told["version"],
+                bootstrap,
+                folder,
+                Random(seed),
+                trio.current_time() + 60 * minutes,
+            )
+            async with trio.open_nursery() as watching:
+                watching.start_soon(memory, crowd, publisher)
+                watching.start_soon(look, crowd)
+                async with trio.open_nursery() as nursery:
+                    for _ in range(ours):
+                        nursery.start_soon(place, crowd, "p2prss")
+                    for _ in range(theirs):
+                        nursery.start_soon(place, crowd, "reference")
+                watching.cancel_scope.cancel()
+    print(f"seed {seed}, {minutes} minutes, {ours} places of p2prss and {theirs} of the reference")
+    for what, number in sorted(crowd.count.items()):
+        print(f"  {what}: {number}")
+    for kind, seconds in crowd.seconds.items():
+        print(f"  {kind} complete: {spread(seconds)}")
+    print(f"  lookups: {spread(crowd.lookups)}, {statistics.mean(crowd.found or [0]):.1f} peers found each")
+    for failure in crowd.failures:
+        print(f"FAILED {failure}")
+    return int(bool(crowd.failures))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--ours", type=int, default=30)
+    parser.add_argument("--theirs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    sys.exit(trio.run(main, given.minutes, given.ours, given.theirs, given.seed))
