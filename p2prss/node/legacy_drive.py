@@ -74,7 +74,10 @@ class AnyDrive(Drive):
         """
         legacy = await self._recognize()
         if legacy is not None and not path.startswith(MEDIA_FOLDER):
-            return await legacy.text(path)
+            text = await legacy.text(path)
+            if text is not None and len(text) > max_bytes:
+                raise DriveError(f"{path!r} has more than {max_bytes} bytes")
+            return text
         return await super().get(path, follow=follow, max_bytes=max_bytes)
 
     def list(

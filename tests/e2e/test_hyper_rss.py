@@ -169,6 +169,32 @@ async def test_a_home_that_has_it_looks_exports_seeds_and_forgets(
         shutil.rmtree(home)
 
 
+async def test_what_is_not_here_is_fetched_when_it_is_played(
+    js_peer: StartJsPeer, start: Start, tmp_path: Path
+) -> None:
+    """And what has been fetched is served without anybody."""
+    with trio.fail_after(120):
+        peer = await js_peer()
+        feed = await write_show(peer)
+        address = f"127.0.0.1:{await peer.listen()}"
+        home, http = tmp_path / "home", ("--http", "127.0.0.1:0")
+        program = await start("follow", feed.key, "--on-demand", "--peer", address, *http, home=home)
+        ready = await program.event("ready")
+        assert (await program.event("synced"))["media_files"] == 0
+        url = feedparser.parse((await get(ready["feed_url"])).text).entries[2].enclosures[0].href
+        assert (await get(url, range="bytes=-1000")).content == AUDIO[-1000:]
+        assert (await get(url)).content == AUDIO
+        await program.stop()
+        await peer.disconnect()
+
+        alone = await start("follow", feed.key, "--on-demand", *http, home=home)
+        there = httpx.URL((await alone.event("ready"))["feed_url"])
+        again = feedparser.parse((await get(str(there))).text).entries[2].enclosures[0].href
+        assert httpx.URL(again).path == httpx.URL(url).path
+        assert (await get(again)).content == AUDIO
+        await alone.stop()
+
+
 async def test_logs_that_are_no_feed_end_with_one_line(js_peer: StartJsPeer, tmp_path: Path) -> None:
     with trio.fail_after(120):
         peer = await js_peer()
