@@ -173,8 +173,9 @@ def _tell(context: Context, event: "ServiceEvent") -> None:
             output.data(event, f"--bootstrap {event.bootstrap}")
             begun = "a network of its own" if event.own_network else f"that of {', '.join(event.joined)}"
             output.talk(f"DHT node on UDP {event.listen}, in {printable(begun)}; others add the option above")
-            for other in event.others:
-                output.talk(f"or, from another network of this machine: --bootstrap {other}")
+            if event.others:
+                others = ", ".join(event.others)
+                output.talk(f"this machine is {others}, too: if the others are there, give one as --public")
             if not event.reachable:
                 output.talk("until a node has proved that others reach it, this address is a guess")
         case Statistics():

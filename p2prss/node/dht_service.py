@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import Final
 
 import msgspec
@@ -25,7 +26,7 @@ from p2prss.net.dht.endpoint import Endpoint, is_ipv4
 from p2prss.net.dht.udp import UdpSocket
 from p2prss.net.lan.interfaces import local_interfaces
 from p2prss.net.nat_pmp import PortMapping, Transport
-from p2prss.net.port_mapping import keep_port_mapped
+from p2prss.net.port_mapping import default_gateway, keep_port_mapped
 from p2prss.node.events import Notice
 
 ANY: Final = "0.0.0.0"  # listening everywhere
@@ -42,7 +43,7 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", ta
 
     listen: str
     bootstrap: str
-    others: list[str]  # addresses of this machine that do as well, from other networks it is in
+    others: list[str]  # further addresses of this machine: who uses them starts, but keeps nothing here
     joined: list[str]
     own_network: bool
     reachable: bool
@@ -152,6 +153,7 @@ class DhtService:
         self.forwarded = forwarded
         self._settings = settings
         self._known = known
+        self._missed: list[str] = []  # the addresses found when ours was missing
         self._started_at = trio.current_time()
 
     @property
@@ -205,8 +207,20 @@ class DhtService:
                 while True:
                     await trio.sleep(self._settings.statistics_seconds)
                     tell(self.statistics)
+                    self._tell_if_moved(tell)
             finally:
                 tell(self.statistics)
+
+    def _tell_if_moved(self, tell: Tell) -> None:
+        """Tell, once for each, of an address that this machine has no longer: others look for us there."""
+        guessed = self._known.host
+        if self.listening.bootstrap == str(self._known) and guessed not in (
+            now := _own_hosts(self.listen.host)
+        ):
+            if self._missed != now:
+                what = f"this machine is no longer {guessed}, but {', '.join(now)}"
+                tell(Notice(message=f"{what}; start the node again, and tell the others its new address"))
+            self._missed = now
 
     async def _tell_addresses(self, tell: Tell) -> None:
         """Tell anew when others see us elsewhere than we thought."""
@@ -271,11 +285,17 @@ async def run_dht_service(settings: DhtServiceSettings, tell: Tell) -> None:
 
 
 def _own_hosts(host: str) -> list[str]:
-    """IPv4 addresses at which others reach a socket bound to ``host``; without a network, loopback."""
+    """IPv4 addresses of a socket bound to ``host``, that on the side of the router first; or else loopback.
+
+    A node is known by one of them: records are kept only for those who see it under that address.
+    """
     if host != ANY:
         return [host]
-    found = [str(one.ip) for one in local_interfaces() if one.ip.version == 4]
-    return found or ["127.0.0.1"]
+    router = default_gateway()
+    outside = None if router is None else ip_address(router)
+    found = [one for one in local_interfaces() if one.ip.version == 4]
+    found.sort(key=lambda one: outside is None or not one.holds(outside))
+    return [str(one.ip) for one in found] or ["127.0.0.1"]
 
 
 async def _resolve(public: Address) -> Endpoint:

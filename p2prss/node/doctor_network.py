@@ -240,7 +240,7 @@ def health_check(nodes: int, lookup_seconds: float | None, answered: int, *, pub
     told = f"{nodes} nodes known; a lookup took {lookup_seconds:.1f} s, {answered} nodes answered it"
     facts = {"nodes": nodes, "lookup_seconds": round(lookup_seconds, 3), "answered": answered}
     if not answered:
-        step = "look again in a minute; a node with a wrong --public keeps nothing, either"
+        step = "use the very address that p2prss node printed, or look again in a minute"
         return warning("dht", f"{told}: nobody keeps anything", step, **facts)
     if lookup_seconds > SLOW_LOOKUP:
         return warning("dht", f"{told}, which is slow", "see whether the line is overloaded", **facts)

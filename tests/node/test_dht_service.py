@@ -1,6 +1,7 @@
 """The node of ``p2prss node`` inside this process: what it says of itself, and ports forwarded to it."""
 
 import struct
+from ipaddress import IPv4Interface
 from typing import Final
 
 import pytest
@@ -11,6 +12,8 @@ from p2prss.errors import UsageError
 from p2prss.net import port_mapping
 from p2prss.net.address import Address
 from p2prss.net.dht.endpoint import Endpoint, node_id
+from p2prss.net.lan.interfaces import Interface
+from p2prss.node import dht_service
 from p2prss.node.dht_service import (
     DhtServiceSettings,
     Listening,
@@ -98,6 +101,27 @@ async def test_a_name_that_has_no_address(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.RaisesGroup(pytest.RaisesExc(UsageError, match="has no address")):
         async with open_dht_service(DhtServiceSettings(listen=LOOPBACK, public=Address("ship.example", 1))):
             pass
+
+
+async def test_the_address_is_that_on_the_side_of_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    interfaces = [
+        Interface(2, IPv4Interface("172.17.0.1/16")),
+        Interface(3, IPv4Interface("192.168.7.20/24")),
+    ]
+    monkeypatch.setattr(dht_service, "local_interfaces", lambda: interfaces)
+    monkeypatch.setattr(dht_service, "default_gateway", lambda: "192.168.7.1")
+    told: list[ServiceEvent] = []
+    async with open_dht_service(
+        DhtServiceSettings(listen=Address("0.0.0.0", 0), statistics_seconds=0.01)
+    ) as service:
+        port = service.listen.port
+        assert service.listening.bootstrap == f"192.168.7.20:{port}"
+        assert service.listening.others == [f"172.17.0.1:{port}"]
+        del interfaces[1]
+        with trio.move_on_after(0.2):
+            await service.run(told.append)
+    (moved,) = [event for event in told if isinstance(event, Notice)]
+    assert moved.message.startswith("this machine is no longer 192.168.7.20, but 172.17.0.1; ")
 
 
 async def test_who_finds_nobody_says_so(autojump_clock: trio.testing.MockClock) -> None:
