@@ -58,7 +58,7 @@ class ProbeSchedule(Protocol):
 class SteadyProbes:
     """Both NATs keep one port: ten rounds, a second apart, to the addresses the remote named.
 
-    Args: delay: seconds before the first; a server waits one, it has just sent a probe.
+    Args: delay: seconds before the first.
     """
 
     def __init__(self, targets: Sequence[Target], now: float, *, delay: float = 0.0) -> None:

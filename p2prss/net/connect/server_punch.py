@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-from p2prss.net.connect.probes import Probe
+from p2prss.net.connect.probes import ROUND_SECONDS, Probe
 from p2prss.net.connect.punch_side import (
     ABORT,
     MAX_ANSWERED_PROBES,
@@ -45,8 +45,6 @@ class _Waiting:
 
 class ServerPunch(PunchSide):
     """Driven by the client's messages; ``over`` once there is no hope or no need."""
-
-    _first_probe_delay = 1.0  # it has just sent a probe, if the fast way was possible
 
     def __init__(self, settings: PunchSettings, now: float) -> None:
         super().__init__(settings)
@@ -117,6 +115,7 @@ class ServerPunch(PunchSide):
         actions = []
         if self._is_opened_to_us(message.payload):
             actions.append(SendProbes([Probe(message.client)]))
+            self._first_probe_delay = ROUND_SECONDS  # the first is out already
         if self.remote_punching:
             self._give_up_at = inf
             if not self._may_punch(now):
