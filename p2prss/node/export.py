@@ -89,7 +89,7 @@ class _Export:
             await self._write(asset, None)
         sources = [
             ItemSource(
-                await self._archive.item_xml(item),
+                self._with_pictures(await self._archive.item_xml(item), item),
                 guid=item.guid,
                 date=item.published or item.first_seen,
                 base_url=item.record.base_url or info.base_url,
@@ -158,6 +158,14 @@ class _Export:
             name, number = f"{base} ({number}){ending}", number + 1
         self._names.add(name.casefold())
         return name
+
+    def _with_pictures(self, xml: bytes, item: ArchivedItem) -> bytes:
+        """An item whose texts name pictures beside the served feed: they stand beside the exported one, too."""
+        for asset in item.assets:
+            if asset.role == Role.INLINE and asset.path in self._written:
+                served = "assets/" + asset.path.rpartition("/")[2]
+                xml = xml.replace(served.encode(), quote(self._written[asset.path]).encode())
+        return xml
 
     def _replacements(self, assets: Sequence[Asset]) -> dict[str, Replacement]:
         return {

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 from random import Random
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import feedparser
 import httpx
@@ -144,6 +144,8 @@ async def test_a_home_that_has_it_looks_exports_seeds_and_forgets(
         assert AUDIO in [one.read_bytes() for one in (tmp_path / "plain").iterdir()]
         plain = feedparser.parse((tmp_path / "plain" / "feed.xml").read_bytes())
         assert len(plain.entries) == 3
+        picture = unquote(plain.entries[2].summary.partition('src="')[2].partition('"')[0])
+        assert (tmp_path / "plain" / picture).read_bytes() == PICTURE
 
         await peer.disconnect()
         seedbox = await start("seed", key_of(feed), "--listen", "127.0.0.1:0", home=home)
@@ -193,6 +195,22 @@ async def test_what_is_not_here_is_fetched_when_it_is_played(
         assert httpx.URL(again).path == httpx.URL(url).path
         assert (await get(again)).content == AUDIO
         await alone.stop()
+
+
+async def test_it_is_found_by_its_key_alone(js_peer: StartJsPeer, tmp_path: Path) -> None:
+    """In a DHT of its own; the writer announces its first log only."""
+    with trio.fail_after(120):
+        network, peer = await js_peer("network"), await js_peer()
+        bootstrap = await network.testnet(6)
+        feed = await write_show(peer)
+        await peer.join(feed.cores["keys"], bootstrap)
+        found = await run(
+            "follow",
+            feed.key,
+            *("--all", "--once", "--no-http", "--bootstrap", f"127.0.0.1:{bootstrap}"),
+            home=tmp_path / "home",
+        )
+        assert found.event("synced")["bytes"] == len(AUDIO) + len(PICTURE)
 
 
 async def test_logs_that_are_no_feed_end_with_one_line(js_peer: StartJsPeer, tmp_path: Path) -> None:
