@@ -160,7 +160,7 @@ class _Export:
         return name
 
     def _with_pictures(self, xml: bytes, item: ArchivedItem) -> bytes:
-        """An item whose texts name pictures beside the served feed: they stand beside the exported one, too."""
+        """An item whose texts name pictures beside the served feed: here they are files of other names."""
         for asset in item.assets:
             if asset.role == Role.INLINE and asset.path in self._written:
                 served = "assets/" + asset.path.rpartition("/")[2]
