@@ -169,9 +169,7 @@ async def test_seeders_of_both_kinds_serve_one_download(js_peer: StartJsPeer, tm
                 assert all(peer.bytes_received > MIB for peer in peers), peers
 
 
-async def test_nodes_of_ours_alone_are_a_network_for_all(
-    js_peer: StartJsPeer, show: Path, tmp_path: Path
-) -> None:
+async def test_nodes_of_ours_alone_are_a_network_for_all(show: Path, tmp_path: Path) -> None:
     """A bootstrap and a few more, and no JavaScript among them, serve JavaScript peers and ours."""
     with trio.fail_after(PATIENCE):
         async with AsyncExitStack() as stack:
@@ -184,7 +182,8 @@ async def test_nodes_of_ours_alone_are_a_network_for_all(
                     open_dht(host=HOST, port=0, bootstraps=[f"{HOST}:{port}"], public_host=HOST)
                 )
                 await node.wait_bootstrapped()
-            theirs, another = await js_peer("writer"), await js_peer("reader")
+            theirs = await stack.enter_async_context(JsPeer.open(tmp_path / "writer"))
+            another = await stack.enter_async_context(JsPeer.open(tmp_path / "reader"))
             drive = await theirs.open_drive(name="films")
             await theirs.put(drive.key, "/film.bin", b"a film")
             await theirs.join(drive.key, port)

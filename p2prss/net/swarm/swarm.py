@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from random import Random
 from typing import Final, Protocol
 
@@ -25,7 +26,7 @@ from p2prss.net.swarm.peers import Dial, Peers
 from p2prss.net.swarm.topics import Errand, Kind, Topics
 from p2prss.units import KIB
 
-LOOK_SECONDS: Final = 5.0  # between looks at the links, when nothing else happens
+LOOK_SECONDS: Final = 5.0  # between looks at the links; as often one may have to make room
 QUIET_SECONDS: Final = 30.0  # over which a link's bytes are counted
 QUIET_BYTES: Final = 4 * KIB  # that a link carries in this time when only keep-alives go over it
 DIAL_SECONDS: Final = 60.0  # for one dial, whatever it tries
@@ -127,6 +128,7 @@ class Swarm:
         self._carried: dict[Link, int] = {}  # bytes, at the last count
         self._quiet: frozenset[PublicKey] = frozenset()
         self._last_failure: dict[DiscoveryKey, str] = {}
+        self._look_at = -inf  # when to look for a link to end
         self._wake = trio.Event()
 
     def join(self, topic: DiscoveryKey, *, server: bool = True, client: bool = True) -> None:
@@ -204,14 +206,20 @@ class Swarm:
         self._tell_of_links(now)
         for errand in self.topics.due(now):
             nursery.start_soon(self._run_errand, errand)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._make_room(now)
+        for dial in self.peers.due(now):
+            nursery.start_soon(self._dial, dial)
+
+    def _make_room(self, now: float) -> None:
+        """End a link when topics that have none are waiting for room."""
         spare = self.peers.spare(now, self._quiet)
         if spare is not None:
             for link in self._exchange.links:
                 if _remote(link) == spare:
                     link.close()
             self.peers.give_up(spare, now)
-        for dial in self.peers.due(now):
-            nursery.start_soon(self._dial, dial)
 
     def _tell_of_links(self, now: float) -> None:
         self.peers.links(
@@ -285,7 +293,9 @@ class Swarm:
     # ---- what others do
 
     def _admit(self, key: PublicKey) -> bool:
-        return self.peers.admits(key, trio.current_time())
+        now = trio.current_time()
+        self._tell_of_links(now)  # many may come at once
+        return self.peers.admits(key, now)
 
     async def _use(self, peer: PeerStream) -> None:
         """One connection, until it ends; who broke the rules is not let in again for a while."""

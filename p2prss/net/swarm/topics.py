@@ -26,7 +26,8 @@ MAX_ERRANDS: Final = 4  # at once; each asks some thirty nodes
 REFRESH_SECONDS: Final = 600.0  # between announcements: nodes keep them for 800 to 1600
 REFRESH_JITTER: Final = 120.0  # seconds more, at most
 FIRST_REFRESH: Final = 60.0  # seconds after the first announcement, at least; it spreads those made together
-LONELY_SECONDS: Final = 5.0  # until a topic without any connection is looked up again; doubled each time
+LONELY_SECONDS: Final = 1.0  # until a topic without any connection is looked up again; doubled each time
+LONELY_SHARE: Final = 0.02  # seconds more for each topic there is
 RETRY_SECONDS: Final = 5.0  # after an errand failed; doubled each time
 LONGEST_RETRY: Final = 120.0  # seconds
 _GOLDEN: Final = 0.6180339887498949  # its multiples, modulo 1, lie evenly however many there are
@@ -59,7 +60,7 @@ class Topic:
     phase: float  # 0 to 1, another for each
     announce_at: float = inf
     lookup_at: float = inf
-    lonely_pause: float = LONELY_SECONDS
+    lonely_pause: float = 0.0  # 0: it was not lonely yet
     retry_pause: float = RETRY_SECONDS
     connected: bool = False
     errand: Errand | None = None  # that is under way
@@ -126,7 +127,7 @@ class Topics:
         """We are somewhere else, or had been cut off: all is done again as soon as it may."""
         for topic in self._topics.values():
             topic.current = False
-            topic.lonely_pause, topic.retry_pause = LONELY_SECONDS, RETRY_SECONDS
+            topic.lonely_pause, topic.retry_pause = 0.0, RETRY_SECONDS
             topic.announce_at = now if topic.server else inf
             topic.lookup_at = now if topic.client else inf
             self._plan(topic)
@@ -136,8 +137,8 @@ class Topics:
         for topic in self._topics.values():
             before, topic.connected = topic.connected, topic.key in keys
             if before and not topic.connected:
-                topic.lonely_pause = LONELY_SECONDS
-                self._look_up_within(topic, now, LONELY_SECONDS)
+                topic.lonely_pause = 0.0
+                self._look_up_again(topic, now)
 
     # ---- errands
 
@@ -178,8 +179,7 @@ class Topics:
         if topic.client:
             topic.lookup_at = inf if topic.announced else now + self._period()
             if not topic.connected:
-                self._look_up_within(topic, now, topic.lonely_pause)
-                topic.lonely_pause = min(2 * topic.lonely_pause, REFRESH_SECONDS)
+                self._look_up_again(topic, now)
         self._plan(topic)
 
     def failed(self, errand: Errand, now: float) -> None:
@@ -219,9 +219,13 @@ class Topics:
     def _period(self) -> float:
         return REFRESH_SECONDS + self._random.uniform(0.0, REFRESH_JITTER)
 
-    def _look_up_within(self, topic: Topic, now: float, seconds: float) -> None:
-        if topic.client and seconds < REFRESH_SECONDS:
-            topic.lookup_at = min(topic.lookup_at, now + seconds * self._random.uniform(0.75, 1.25))
+    def _look_up_again(self, topic: Topic, now: float) -> None:
+        """It has nobody: do not wait for the next refresh."""
+        least = LONELY_SECONDS + LONELY_SHARE * len(self._topics)
+        topic.lonely_pause = min(max(2 * topic.lonely_pause, least), REFRESH_SECONDS)
+        if topic.client and topic.lonely_pause < REFRESH_SECONDS:
+            pause = topic.lonely_pause * self._random.uniform(0.75, 1.25)
+            topic.lookup_at = min(topic.lookup_at, now + pause)
             self._plan(topic)
 
     def _next_at(self, topic: Topic) -> float:
