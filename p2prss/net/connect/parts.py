@@ -8,7 +8,7 @@ from p2prss.crypto.keys import KeyPair
 from p2prss.errors import LocalProtocolError
 from p2prss.net.connect.punch_sockets import PunchSockets
 from p2prss.net.dht.client import DhtNode
-from p2prss.net.dht.endpoint import Endpoint, is_reserved, match_address
+from p2prss.net.dht.endpoint import Endpoint, is_ipv4, is_reserved, match_address
 from p2prss.net.dht.handshake import Firewall
 from p2prss.net.dht.state import CLIENT, SERVER
 from p2prss.net.lan.interfaces import MAX_ADDRESSES, local_interfaces
@@ -80,7 +80,7 @@ class NetworkParts:
         told = [] if public is None else [public]
         if self.lan_addresses:
             told += [Endpoint(host, port) for host in self.local_hosts]
-        return tuple(dict.fromkeys(told))
+        return tuple(endpoint for endpoint in dict.fromkeys(told) if is_ipv4(endpoint))
 
     def local_match(self, theirs: tuple[Endpoint, ...]) -> Endpoint | None:
         """Which of a peer's addresses looks most like one on a network of ours; None when none does."""

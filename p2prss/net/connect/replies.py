@@ -8,7 +8,7 @@ Memory: at most ``MAX_ATTEMPTS`` attempts of some kB, and ``MAX_EPHEMERALS`` key
 Source: hyperdht 6.34.0 lib/server.js (keeps replies likewise, but forgets the keys); spec/07-net.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +19,8 @@ MAX_HALF_OPEN: Final = 128  # attempts that are answered and not proven alive ye
 MAX_HALF_OPEN_PER_CLIENT: Final = 32  # from one client's host
 MAX_HALF_OPEN_PER_RELAY: Final = 96  # through one relay's host
 MAX_ATTEMPTS: Final = 1024  # remembered with their replies
+MAX_FAILURES: Final = 400  # messages a second that mean nothing; each costs a Diffie-Hellman to find that out
+MAX_FAILURES_PER_SOURCE: Final = 50  # of those, from one relay's or client's host
 
 
 class Attempt:
@@ -44,6 +46,8 @@ class ReplyCache:
         self._attempts: dict[bytes, Attempt] = {}
         self._ephemerals: OrderedDict[bytes, float] = OrderedDict()  # until when
         self._half_open = 0
+        self._second = 0  # of the clock, in which the failures were
+        self._failures: Counter[str] = Counter()  # by host
         self._per_client: dict[str, int] = {}
         self._per_relay: dict[str, int] = {}
 
@@ -56,16 +60,25 @@ class ReplyCache:
         """The attempt this message belongs to, if it is remembered."""
         return self._attempts.get(noise)
 
-    def has_room(self, client_host: str, relay_host: str | None) -> bool:
+    def has_room(self, client_host: str, relay_host: str | None, now: float) -> bool:
         """Whether one more attempt may begin. It costs less to ask than to read the message."""
+        self._turn(now)
+        source = client_host if relay_host is None else relay_host
         room = (
-            self._half_open < MAX_HALF_OPEN
+            self._failures[source] < MAX_FAILURES_PER_SOURCE
+            and self._failures.total() < MAX_FAILURES
+            and self._half_open < MAX_HALF_OPEN
             and len(self._attempts) < MAX_ATTEMPTS
             and self._per_client.get(client_host, 0) < MAX_HALF_OPEN_PER_CLIENT
             and (relay_host is None or self._per_relay.get(relay_host, 0) < MAX_HALF_OPEN_PER_RELAY)
         )
         self.refused += not room
         return room
+
+    def fail(self, source_host: str, now: float) -> None:
+        """A message from there meant nothing."""
+        self._turn(now)
+        self._failures[source_host] += 1
 
     def is_used(self, ephemeral: bytes, now: float) -> bool:
         """Whether the ephemeral key served before."""
@@ -97,6 +110,11 @@ class ReplyCache:
         """Its reply is not given any more."""
         self.end(attempt)
         self._attempts.pop(attempt.noise, None)
+
+    def _turn(self, now: float) -> None:
+        if int(now) != self._second:
+            self._second = int(now)
+            self._failures.clear()
 
     def _count(self, attempt: Attempt, step: int) -> None:
         counted = [(self._per_client, attempt.client_host)]

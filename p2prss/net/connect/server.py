@@ -96,7 +96,7 @@ class Server:
         """Read a new message 1 and answer it, unless there is a reason to be silent."""
         client_host = message.client_address.host
         relay_host = message.source.host if message.is_relayed else None
-        if not self.cache.has_room(client_host, relay_host):
+        if not self.cache.has_room(client_host, relay_host, now):
             return
         try:
             ephemeral = ephemeral_of(noise)
@@ -105,6 +105,7 @@ class Server:
             handshake = ServerHandshake(self._parts.key_pair, noise, random_bytes(32))
         except RemoteProtocolError:
             self.rejected += 1
+            self.cache.fail(message.source.host, now)
             return
         if handshake.public_key == self._parts.key_pair.public_key or not self._admit(handshake.public_key):
             return
