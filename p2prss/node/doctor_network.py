@@ -6,7 +6,7 @@ part as a visitor that keeps nothing for others, on ports of its own, whether a 
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes
@@ -135,7 +135,7 @@ async def _look_around(
         nursery.start_soon(_wait_for_proof, node)
     public_endpoint, nodes = node.public_endpoint, node.statistics().nodes
     return [
-        nat_check(public_endpoint, seen.sampler),
+        nat_check(public_endpoint, seen.sampler, {str(one.ip) for one in local_interfaces()}),
         port_check(node.socket(SERVER).address[1], public_endpoint, seen.sampler),
         health_check(nodes, seen.lookup_seconds, seen.answered, public=public),
     ]
@@ -203,8 +203,13 @@ def _no_route() -> str | None:
     return None
 
 
-def nat_check(public_endpoint: Endpoint | None, sampler: PunchSampler) -> Check:
-    """What kind of NAT there is, in the words of those who have to live with it."""
+def nat_check(
+    public_endpoint: Endpoint | None, sampler: PunchSampler, own_hosts: Collection[str] = ()
+) -> Check:
+    """What kind of NAT there is, in the words of those who have to live with it.
+
+    Args: own_hosts: this machine's addresses; who is seen under one of them has no NAT.
+    """
     if public_endpoint is not None:
         who = "others on this network" if is_private(public_endpoint.host) else "strangers"
         return ok("nat", f"open: {who} reach this machine", kind="open")
@@ -212,6 +217,10 @@ def nat_check(public_endpoint: Endpoint | None, sampler: PunchSampler) -> Check:
     match sampler.firewall:
         case Firewall.CONSISTENT:
             cause = "consistent: peers that know of each other get through the router"
+            if sampler.addresses and sampler.addresses[0].host in own_hosts:
+                cause = (
+                    "consistent: there is no NAT but a firewall; peers that know of each other get through"
+                )
             return ok("nat", cause, kind="consistent", seen_as=seen)
         case Firewall.RANDOM:
             cause = "random: the router uses another port for each peer; two such machines cannot meet"

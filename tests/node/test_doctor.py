@@ -219,6 +219,7 @@ def test_nats_and_what_they_mean() -> None:
         assert (check.details.get("kind"), check.result) == (kind, results[kind])
         assert bool(check.next_step) == (kind != "consistent")
         assert port_check(4000, None, sampler).result == "warning"
+    assert "no NAT but a firewall" in nat_check(None, NATS["consistent"], {"93.184.216.34"}).cause
     public = Endpoint("93.184.216.34", 4000)
     assert nat_check(public, NATS["consistent"]).details == {"kind": "open"}
     assert port_check(4000, public, NATS["consistent"]).details == {"port": 4000, "address": str(public)}
