@@ -110,7 +110,7 @@ class Bed:
         words = (
             ["node", str(PEER_JS)] if implementation == "js" else [sys.executable, "-m", "tests.net.nat.peer"]
         )
-        async with _talk([*_as_root(), "ip", "netns", "exec", f"{self._prefix}{host}", *words]) as talker:
+        async with talk([*_as_root(), "ip", "netns", "exec", f"{self._prefix}{host}", *words]) as talker:
             yield talker
 
 
@@ -127,7 +127,7 @@ async def open_bed(
         raise BedMissing("the command ip of iproute2, or /dev/net/tun, is missing")
     prefix = f"p2prss-{os.getpid()}-"
     plan = {"prefix": prefix, "seed": seed, "delay": delay, "jitter": jitter, "loss": loss, **_layout(kinds)}
-    async with _talk([*_as_root(), sys.executable, "-m", "tests.net.nat.internet"]) as internet:
+    async with talk([*_as_root(), sys.executable, "-m", "tests.net.nat.internet"]) as internet:
         await internet.write(json.dumps(plan))
         try:
             answer = await internet.read()
@@ -167,7 +167,7 @@ def _as_root() -> list[str]:
 
 
 @asynccontextmanager
-async def _talk(words: list[str]) -> AsyncIterator[Talker]:
+async def talk(words: list[str]) -> AsyncIterator[Talker]:
     """A process that ends with the block: its input is closed, and if that does not help it is killed."""
     process = await trio.lowlevel.open_process(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY

@@ -47,6 +47,20 @@ const commands = {
     return { key: server.publicKey.toString('hex'), relays: server.relayAddresses }
   },
 
+  // A blind relay for anybody.
+  async relay() {
+    const blindRelay = load('blind-relay')
+    const relay = new blindRelay.Server({
+      createStream: (options) => node.createRawStream({ ...options, framed: true })
+    })
+    const server = node.createServer((socket) => {
+      socket.on('error', () => {})
+      relay.accept(socket, { id: socket.remotePublicKey }).on('error', () => {})
+    })
+    await server.listen()
+    return { key: server.publicKey.toString('hex') }
+  },
+
   async connect({ key, options }) {
     const started = Date.now()
     const socket = node.connect(Buffer.from(key, 'hex'), options || {})
