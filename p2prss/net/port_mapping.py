@@ -16,12 +16,13 @@ import trio
 from p2prss.errors import NetworkError
 from p2prss.net.nat_pmp import GATEWAY_PORT, Event, Failed, Mapped, PortMapper, PortMapping, Transport
 from p2prss.net.upnp import UpnpGateway, is_installed
+from p2prss.units import KIB
 
-RETRY_SECONDS: Final = 600.0  # until routers that refused or were silent are asked again
+RETRY_SECONDS: Final = 600.0  # seconds until routers that refused or were silent are asked again
 RELEASE_SECONDS: Final = 1.0  # for giving a port back at the end
 RECEIVE_SIZE: Final = 1100  # bytes; no answer may be longer
 ROUTES: Final = Path("/proc/net/route")
-MAX_ROUTES: Final = 256 * 1024  # bytes of it that are read
+MAX_ROUTES: Final = 256 * KIB  # of the table that are read
 
 _UP, _GATEWAY = 1, 2  # flags of a route
 

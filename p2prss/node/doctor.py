@@ -11,11 +11,11 @@ from typing import Final
 
 import trio
 
-from p2prss.errors import P2prssError
+from p2prss.errors import P2prssError, StorageError
 from p2prss.net.address import Address
 from p2prss.net.dht.bootstrap import Bootstrap
 from p2prss.node.control import NodeStatus, ask_status
-from p2prss.node.doctor_checks import DISK, Check, guarded, ok, problem, unknown, warning
+from p2prss.node.doctor_checks import Check, guarded, ok, problem, unknown, warning
 from p2prss.node.doctor_home import check_machine, lock_holder
 from p2prss.node.doctor_network import check_dht, check_http, check_lan, no_dht
 from p2prss.node.home_paths import HomePaths
@@ -80,7 +80,9 @@ async def run_doctor(settings: DoctorSettings, tell: Tell) -> list[Check]:
         take(await in_thread(lambda: list(check_machine(settings.home))))
     if scope.cancelled_caught:
         cause = f"{settings.home.path} does not answer within {DISK_SECONDS:.0f} s"
-        take([problem("disk", DISK, cause, "see whether that disk, or the network it is on, is there")])
+        take(
+            [problem("disk", StorageError, cause, "see whether that disk, or the network it is on, is there")]
+        )
         status = None
     else:
         status, node = await _look_at_node(settings.home)

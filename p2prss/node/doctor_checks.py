@@ -1,22 +1,16 @@
 """What the doctor finds: one check is one sentence about what is, and one about what to do."""
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
-from p2prss.errors import CorruptLogError, NetworkError, P2prssError, SchemaError, StorageError
+from p2prss.errors import P2prssError, StorageError
 
 Result = Literal["ok", "warning", "problem", "unknown"]
 """A warning is something to know; a problem keeps p2prss from working; unknown could not be looked at."""
 
 Detail = str | int | float | bool | list[str] | None
-
-ERROR: Final = P2prssError.exit_code
-NEWER: Final = SchemaError.exit_code
-NETWORK: Final = NetworkError.exit_code
-INTEGRITY: Final = CorruptLogError.exit_code
-DISK: Final = StorageError.exit_code
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,9 +42,11 @@ def warning(name: str, cause: str, next_step: str, **details: Detail) -> Check:
     return Check(name=name, result="warning", cause=cause, next_step=next_step, details=details)
 
 
-def problem(name: str, code: int, cause: str, next_step: str, **details: Detail) -> Check:
-    """Something that keeps p2prss from working."""
-    return Check(name=name, result="problem", cause=cause, next_step=next_step, code=code, details=details)
+def problem(name: str, error: type[P2prssError], cause: str, next_step: str, **details: Detail) -> Check:
+    """Something that keeps p2prss from working; ``error`` is what a command would end with."""
+    return Check(
+        name=name, result="problem", cause=cause, next_step=next_step, code=error.exit_code, details=details
+    )
 
 
 def guarded(name: str, look: Callable[[], Check]) -> Check:
@@ -60,4 +56,6 @@ def guarded(name: str, look: Callable[[], Check]) -> Check:
     except OSError as error:
         what = error.strerror or str(error)
         where = f"{error.filename}: " if error.filename else ""
-        return problem(name, DISK, f"{where}{what}", "let the user who runs p2prss read and write there")
+        return problem(
+            name, StorageError, f"{where}{what}", "let the user who runs p2prss read and write there"
+        )

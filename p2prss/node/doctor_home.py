@@ -18,13 +18,10 @@ from pathlib import Path
 from time import perf_counter, time
 from typing import Final
 
+from p2prss.errors import CorruptLogError, P2prssError, SchemaError, StorageError
 from p2prss.feed.policy import KEEP_FREE_BYTES, KEEP_FREE_SHARE
 from p2prss.log.database import SCHEMA_VERSION
 from p2prss.node.doctor_checks import (
-    DISK,
-    ERROR,
-    INTEGRITY,
-    NEWER,
     Check,
     guarded,
     ok,
@@ -66,11 +63,13 @@ def check_home(home: HomePaths) -> Check:
     if not path.exists() and not path.is_symlink():
         parent = _nearest(path)
         if not parent.is_dir():
-            return problem("home", DISK, f"{parent} is in the way: no folder", "choose another --home")
+            return problem(
+                "home", StorageError, f"{parent} is in the way: no folder", "choose another --home"
+            )
         if not os.access(parent, os.W_OK | os.X_OK):
             return problem(
                 "home",
-                ERROR,
+                P2prssError,
                 f"{path} is not there, and {parent} is not ours to write to",
                 "choose another --home",
             )
@@ -78,10 +77,15 @@ def check_home(home: HomePaths) -> Check:
             "home", f"{path} is not there yet; the first publish, follow or seed makes it", exists=False
         )
     if not path.is_dir():
-        return problem("home", DISK, f"{path} is no folder", "choose another --home, or move that file away")
+        return problem(
+            "home", StorageError, f"{path} is no folder", "choose another --home, or move that file away"
+        )
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         return problem(
-            "home", DISK, f"{path} is not ours to write to", "let the user who runs p2prss own that folder"
+            "home",
+            StorageError,
+            f"{path} is not ours to write to",
+            "let the user who runs p2prss own that folder",
         )
     return ok("home", f"{path} is there and ours to write to", exists=True)
 
@@ -110,13 +114,13 @@ def check_database(home: HomePaths) -> Check:
         header = file.read(_HEADER_BYTES)
     restore = "restore the home from a backup; keys/primary is what matters most"
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        return problem(name, INTEGRITY, f"{home.database} is no database", restore)
+        return problem(name, CorruptLogError, f"{home.database} is no database", restore)
     schema = int.from_bytes(header[_VERSION_AT : _VERSION_AT + 4], "big")
     known = f"schema {schema}; this version of p2prss knows {SCHEMA_VERSION}"
     if schema > SCHEMA_VERSION:
-        return problem(name, NEWER, f"a newer p2prss wrote it: {known}", "update p2prss", schema=schema)
+        return problem(name, SchemaError, f"a newer p2prss wrote it: {known}", "update p2prss", schema=schema)
     if damage := _damage(home):
-        return problem(name, INTEGRITY, f"{home.database} is damaged: {damage}", restore, schema=schema)
+        return problem(name, CorruptLogError, f"{home.database} is damaged: {damage}", restore, schema=schema)
     if schema < SCHEMA_VERSION:
         return ok(name, f"{known}, and will bring it up to date after a backup", schema=schema)
     return ok(name, f"schema {schema}, as it should be", schema=schema)
@@ -132,14 +136,14 @@ def check_keys(home: HomePaths) -> Check:
             return ok("keys", "there are none yet")
         return problem(
             "keys",
-            INTEGRITY,
+            CorruptLogError,
             f"{path} is missing: feeds of this home cannot be signed",
             "restore it from a backup",
         )
     if found.st_size != SECRET_BYTES:
         return problem(
             "keys",
-            INTEGRITY,
+            CorruptLogError,
             f"{path} has {found.st_size} bytes instead of {SECRET_BYTES}",
             "restore it from a backup",
         )
@@ -157,20 +161,22 @@ def check_disk(home: HomePaths) -> Check:
     if usage.free < must:
         return problem(
             "disk",
-            DISK,
+            StorageError,
             f"{free}, and {must / GB:.1f} GB have to stay free: nothing more is fetched",
             "make room, or choose a --home on another disk",
             free_bytes=usage.free,
         )
     if files.f_files and not files.f_favail:
-        return problem("disk", DISK, f"{free}, but no more files can be made", "delete files on that disk")
+        return problem(
+            "disk", StorageError, f"{free}, but no more files can be made", "delete files on that disk"
+        )
     seconds = None
     if _is_there(home.path):
         try:
             seconds = _sync_seconds(home.path)
         except OSError as error:
             what = f"{home.path} takes no data: {error.strerror}"
-            return problem("disk", DISK, what, "see what the system's log says about that disk")
+            return problem("disk", StorageError, what, "see what the system's log says about that disk")
     facts = {"free_bytes": usage.free, "sync_seconds": None if seconds is None else round(seconds, 6)}
     told = free if seconds is None else f"{free}; a write is safe after {seconds * 1000:.1f} ms"
     if usage.free < must * ROOM:
@@ -186,10 +192,10 @@ def check_clock(home: HomePaths, now: float | None = None) -> Check:
     """Can the time be right? No packet tells: neither the DHT nor a web server is a source of time."""
     now = time() if now is None else now
     text = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    newest = max((file.stat().st_mtime for file in _dated(home)), default=0.0)
+    newest = max(map(_written_at, (PACKAGE / "__init__.py", home.database, home.lock)))
     set_it = "set it: timedatectl set-ntp true"
     if datetime.fromtimestamp(now, UTC).year < OLDEST_YEAR:
-        return problem("clock", ERROR, f"it says {text}, which is in the past", set_it, time=text)
+        return problem("clock", P2prssError, f"it says {text}, which is in the past", set_it, time=text)
     if newest > now + FUTURE_SECONDS:
         ahead = datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d")
         return warning("clock", f"it says {text}, but files here are of {ahead}", set_it, time=text)
@@ -200,9 +206,16 @@ def check_clock(home: HomePaths, now: float | None = None) -> Check:
     )
 
 
-def _dated(home: HomePaths) -> list[Path]:
-    """Files that were written in the past, if the clock is right."""
-    return [path for path in (PACKAGE / "__init__.py", home.database, home.lock) if path.exists()]
+def _written_at(path: Path) -> float:
+    """When a file was written, by a clock that may have been right; 0 when there is none for us to see."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where it may not look
 
 
 def _is_there(path: Path) -> bool:
@@ -212,7 +225,7 @@ def _is_there(path: Path) -> bool:
 
 def _nearest(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there."""
-    return next(place for place in (path, *path.parents) if place.exists())
+    return next(place for place in (path, *path.parents) if _exists(place))
 
 
 def _damage(home: HomePaths) -> str | None:

@@ -25,7 +25,7 @@ from p2prss.net.dht.nat import PunchSampler
 from p2prss.net.dht.state import SERVER
 from p2prss.net.dht.udp import UdpSocket
 from p2prss.net.lan.interfaces import Interfaces, local_interfaces
-from p2prss.node.doctor_checks import NETWORK, Check, ok, problem, unknown, warning
+from p2prss.node.doctor_checks import Check, ok, problem, unknown, warning
 
 BOOTSTRAP_SECONDS: Final = 10.0  # for the first nodes to answer
 PROOF_SECONDS: Final = 5.0  # for the proof that strangers reach us
@@ -34,7 +34,7 @@ SLOW_LOOKUP: Final = 5.0  # seconds
 ASKED: Final = 8  # nodes, for how they see one socket of ours
 FEW_NODES: Final = 20  # in the table: the public network has thousands
 MDNS: Final = ("224.0.0.251", 5353)
-IFF_MULTICAST: Final = 0x1000  # flag of an interface, <net/if.h>
+_IFF_MULTICAST: Final = 0x1000  # flag of an interface, <net/if.h>
 INTERFACES: Final = Path("/sys/class/net")
 
 
@@ -49,7 +49,7 @@ def check_http(address: Address, *, moves: bool, running: str | None) -> Check:
         if error.errno == errno.EADDRINUSE and moves:
             step = "name a free one with --http, so that the addresses in podcast apps stay the same"
             return warning("http", f"{what}; podcast apps would be served on another port each time", step)
-        return problem("http", NETWORK, what, "choose another address with --http, or --no-http")
+        return problem("http", NetworkError, what, "choose another address with --http, or --no-http")
     return ok("http", f"{address} is free for podcast apps")
 
 
@@ -99,7 +99,7 @@ async def check_dht(bootstraps: Sequence[str], port: int | None) -> list[Check]:
         server = UdpSocket.bind_default() if port is None else UdpSocket.bind(port=port)
     except NetworkError as error:
         step = "if a node uses it, look from another with --port 0; else choose another port"
-        return [problem("port", NETWORK, str(error), step)]
+        return [problem("port", NetworkError, str(error), step)]
     client, probe = UdpSocket.bind(), UdpSocket.bind()
     node = DhtNode(server, client, bootstraps=starts, ephemeral=True)
     async with trio.open_nursery() as nursery:
@@ -185,7 +185,7 @@ def _nobody(starts: Sequence[str], *, own: bool) -> list[Check]:
         cause = f"no UDP: none of the public nodes answers ({names})"
         step = "let UDP out in the firewall; without it p2prss works by --peer and on the local network"
     return [
-        problem("nat", NETWORK, cause, step, kind="no-udp"),
+        problem("nat", NetworkError, cause, step, kind="no-udp"),
         unknown("port", unseen),
         unknown("dht", unseen),
     ]
@@ -277,6 +277,6 @@ def _multicast(interfaces: Interfaces) -> bool:
             flags = int((INTERFACES / name / "flags").read_text("ascii"), 16)
         except (OSError, ValueError):
             return True
-        if flags & IFF_MULTICAST:
+        if flags & _IFF_MULTICAST:
             return True
     return False

@@ -154,6 +154,12 @@ def test_homes_that_are_no_folders(kind: str, tmp_path: Path) -> None:
     assert "clock" in found
 
 
+def test_a_home_that_cannot_be_looked_at_is_the_only_problem(tmp_path: Path) -> None:
+    found = look(HomePaths(tmp_path / ("x" * 300)))  # longer than a name may be
+    assert [check.name for check in found.values() if check.result == "problem"] == ["home"]
+    assert "too long" in found["home"].cause
+
+
 def test_who_owns_the_home_is_seen_without_getting_in_the_way(home: HomePaths) -> None:
     assert lock_holder(home) is None
     with closing(Store.open(home.path)):
