@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2prss.cli.context import Context
-from p2prss.cli.options import Http
 from p2prss.cli.output import printable
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ Public = Annotated[
     typer.Option(
         "--public",
         metavar="HOST:PORT",
-        help="Where others reach this node, if its router forwards a port or it has a name.",
+        help="Where all others reach this node, if not where it thinks: a name, or a forwarded port.",
     ),
 ]
 MapPort = Annotated[
@@ -55,6 +54,10 @@ DoctorBootstrap = Annotated[
 ]
 DoctorNoDht = Annotated[bool, typer.Option("--no-dht", help="Send nothing; leave out NAT, port and DHT.")]
 DoctorNoLan = Annotated[bool, typer.Option("--no-lan", help="Leave out the local network.")]
+DoctorHttp = Annotated[
+    str | None,
+    typer.Option("--http", metavar="HOST:PORT", help="Address for podcast apps; default 127.0.0.1:7737."),
+]
 DoctorNoHttp = Annotated[bool, typer.Option("--no-http", help="Leave out the port for podcast apps.")]
 UdpPort = Annotated[
     int | None,
@@ -80,9 +83,10 @@ def node(
 ) -> None:
     """Run a DHT node, so that a classroom, a ship or a camp has a network of its own.
 
-    On start it prints the option with which all others find it: `--bootstrap HOST:PORT`. It keeps who has
-    which feed, in memory; it holds no feeds and needs no home. Run two on different machines, the second
-    with `--bootstrap` of the first, and either may fail.
+    On start it prints the option with which all others find it: `--bootstrap HOST:PORT`. All have to use that
+    very address; if it is the wrong one, give another as `--public`. The node keeps who has which feed, in
+    memory; it holds no feeds and needs no home. Run two on different machines, the second with `--bootstrap`
+    of the first, and either may fail.
 
     Without `--bootstrap` it begins a network of its own and **never contacts any public node**. Nodes of the
     public network are asked only if you name them with `--bootstrap`.
@@ -113,7 +117,7 @@ def doctor(
     bootstrap: DoctorBootstrap = None,
     no_dht: DoctorNoDht = False,
     no_lan: DoctorNoLan = False,
-    http: Http = None,
+    http: DoctorHttp = None,
     no_http: DoctorNoHttp = False,
     port: UdpPort = None,
 ) -> None:

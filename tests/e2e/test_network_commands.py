@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import pytest
@@ -17,6 +18,7 @@ import trio
 
 from p2prss.crypto.keys import KeyPair
 from p2prss.net.dht.client import open_dht
+from p2prss.net.dht.messages import REPLY, REQUEST
 from p2prss.units import MIB
 from tests.e2e.program import PROGRAM, STOP_SECONDS, Finished, Line, environment, run, running
 from tests.e2e.small_disk import SmallDisk, small_disk
@@ -143,6 +145,19 @@ async def _newcomer_finds_its_way(node: NodeProcess) -> None:
         topic = bytes.fromhex(TOPIC)
         assert KEY_PAIRS[0].public_key in {peer.public_key for peer in (await newcomer.lookup(topic)).peers}
         assert (await newcomer.announce(topic, KEY_PAIRS[1])).stored == 1
+
+
+async def test_nonsense_from_strangers_is_counted_and_nothing_else() -> None:
+    chance = Random(1)
+    with trio.fail_after(PATIENCE), trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
+        async with dht_node() as node:
+            for size in range(1, 300):
+                for kind in (b"", bytes([REQUEST]), bytes([REPLY])):
+                    await stranger.sendto(kind + chance.randbytes(size), ("127.0.0.1", node.port))
+            await node.event("statistics", where=lambda line: line["undecodable"] > 10)
+            async with open_dht(host="127.0.0.1", port=0, bootstraps=[node.lines[0]["bootstrap"]]) as guest:
+                await guest.wait_bootstrapped()
+                assert (await guest.announce(bytes(32), KEY_PAIRS[0])).stored == 1
 
 
 async def test_the_address_others_use_may_be_given() -> None:
