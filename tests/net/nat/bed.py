@@ -27,6 +27,7 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {  # what is in front of a host, from
     "random": ("random",),
     "double": ("steady", "steady"),
     "double-random": ("steady", "random"),
+    "lan": ("steady",),  # client and server behind the same one
 }
 IMPLEMENTATIONS: Final = ("p2prss", "js")
 
@@ -141,15 +142,16 @@ async def open_bed(
 def _layout(kinds: Iterable[str]) -> dict[str, Any]:
     hosts: list[dict[str, Any]] = [{"name": "public", "addresses": _public_hosts(), "boxes": []}]
     boxes: dict[str, tuple[str, str | None]] = {}
-    for number, (role, kind) in enumerate((role, kind) for kind in kinds for role in ("client", "server")):
+    for number, (kind, role) in enumerate((kind, role) for kind in kinds for role in ("client", "server")):
         chain = KINDS[kind]
-        names = [f"{role}-{kind}-{depth}" for depth in range(len(chain))]
+        site = kind if kind == "lan" else f"{role}-{kind}"
+        names = [f"{site}-{depth}" for depth in range(len(chain))]
         for depth, (name, box) in enumerate(zip(names, chain, strict=True)):
             outermost = depth == len(chain) - 1
             public = f"5.3.{number}.1" if outermost else f"100.64.{number}.2"
-            boxes[name] = (box, None if box == "firewall" else public)
+            boxes.setdefault(name, (box, None if box == "firewall" else public))
         hidden = bool(chain) and chain != ("firewall",)
-        address = f"192.168.{number}.2" if hidden else f"5.2.{number}.1"
+        address = f"192.168.{number if kind != 'lan' else 99}.{number + 2}" if hidden else f"5.2.{number}.1"
         hosts.append({"name": f"{role}-{kind}", "addresses": [address], "boxes": names})
     return {"hosts": hosts, "boxes": boxes}
 
