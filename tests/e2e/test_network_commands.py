@@ -21,6 +21,7 @@ from p2prss.net.dht.client import open_dht
 from p2prss.net.dht.messages import REPLY, REQUEST
 from p2prss.units import MIB
 from tests.e2e.program import PROGRAM, STOP_SECONDS, Finished, Line, environment, run, running
+from tests.e2e.show import Show
 from tests.e2e.small_disk import SmallDisk, small_disk
 from tests.net.dht.js_dht import JsDht, open_js_dht
 
@@ -147,6 +148,20 @@ async def _newcomer_finds_its_way(node: NodeProcess) -> None:
         assert (await newcomer.announce(topic, KEY_PAIRS[1])).stored == 1
 
 
+async def test_a_classroom_follows_by_key_with_nothing_but_that_node(
+    local_show: Show, tmp_path: Path
+) -> None:
+    with trio.fail_after(PATIENCE):
+        async with dht_node() as node:
+            words = ("--bootstrap", node.lines[0]["bootstrap"], "--no-http")
+            async with running("publish", local_show.feed, *words, home=tmp_path / "teacher") as teacher:
+                told = await teacher.event("published")
+                await node.event("statistics", where=lambda line: line["stored"]["records"] == 1)
+                follow = ("follow", told["key"], *words, "--all", "--once")
+                got = (await run(*follow, home=tmp_path / "pupil")).event("synced")
+    assert (got["version"], got["bytes"]) == (told["version"], told["bytes"])
+
+
 async def test_nonsense_from_strangers_is_counted_and_nothing_else() -> None:
     chance = Random(1)
     with trio.fail_after(PATIENCE), trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
@@ -245,7 +260,7 @@ async def test_the_doctor_in_a_network_of_one_node(tmp_path: Path) -> None:
 
 async def test_the_doctor_knows_the_node_that_runs(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with running("follow", KEY, "--no-dht", "--http", "127.0.0.1:0", home=home) as program:
+    async with running("follow", KEY, "--http", "127.0.0.1:0", home=home) as program:
         ready = await program.event("ready")
         done = await run("doctor", "--no-dht", "--no-lan", home=home)
         (node,) = [line for line in done.lines if line["name"] == "node"]
