@@ -28,6 +28,7 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {  # what is in front of a host, from
     "double": ("steady", "steady"),
     "double-random": ("steady", "random"),
     "lan": ("steady",),  # client and server behind the same one
+    "carrier": ("steady", "carrier"),  # each at home, both behind the same NAT of their provider
 }
 IMPLEMENTATIONS: Final = ("p2prss", "js")
 
@@ -144,8 +145,8 @@ def _layout(kinds: Iterable[str]) -> dict[str, Any]:
     boxes: dict[str, tuple[str, str | None]] = {}
     for number, (kind, role) in enumerate((kind, role) for kind in kinds for role in ("client", "server")):
         chain = KINDS[kind]
-        site = kind if kind == "lan" else f"{role}-{kind}"
-        names = [f"{site}-{depth}" for depth in range(len(chain))]
+        shared = {"lan": 0, "carrier": 1}.get(kind)  # the depth of the box both are behind
+        names = [f"{kind if d == shared else f'{role}-{kind}'}-{d}" for d in range(len(chain))]
         for depth, (name, box) in enumerate(zip(names, chain, strict=True)):
             outermost = depth == len(chain) - 1
             public = f"5.3.{number}.1" if outermost else f"100.64.{number}.2"

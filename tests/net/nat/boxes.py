@@ -37,7 +37,8 @@ class _Hole(NamedTuple):
 class Box:
     """One of them. Time comes in with each packet.
 
-    Args: public: its own host outside; idle_seconds: how long a mapping lives without packets from inside.
+    Args: public: its own host outside; idle_seconds: how long a mapping lives without packets from inside;
+    hairpin: whether those inside reach one another by their public addresses.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Box:
         random: Random,
         *,
         idle_seconds: float = IDLE_SECONDS,
+        hairpin: bool = False,
     ) -> None:
         if (mapping is Mapping.NONE) != (public is None):
             raise ValueError("a firewall has no address of its own, a NAT has one")
         self.public = public
         self.mapping = mapping
+        self.hairpin = hairpin
         self.dropped = 0  # packets nobody inside wanted
         self._filter = filtering
         self._random = random
@@ -110,6 +113,7 @@ class Box:
 MAKERS: Final[dict[str, Callable[[str | None, Random], Box]]] = {
     "firewall": lambda _public, random: Box(None, Mapping.NONE, Filter.PORT, random),
     "steady": lambda public, random: Box(public, Mapping.STEADY, Filter.PORT, random),
+    "carrier": lambda public, random: Box(public, Mapping.STEADY, Filter.PORT, random, hairpin=True),
     "full-cone": lambda public, random: Box(public, Mapping.STEADY, Filter.ANY, random),
     "random": lambda public, random: Box(public, Mapping.RANDOM, Filter.PORT, random),
 }

@@ -97,6 +97,9 @@ class Internet:
             if packet.ttl <= 0:
                 self.counters["expired"] += 1
                 return
+            if box.hairpin and packet.destination.host == box.public:
+                self._enter(packet, [other for other in self.hosts if box in other.boxes], box, now)
+                return
         if packet.ttl <= CORE_HOPS:
             self.counters["expired"] += 1
         elif self.random.random() < self._loss:
@@ -110,20 +113,31 @@ class Internet:
         """Deliver what has been on its way long enough."""
         while self._on_the_way and self._on_the_way[0][0] <= now:
             packet = heappop(self._on_the_way)[2]
-            host = self._find(packet.destination.host)
-            if host is None:
+            hosts = [host for host in self.hosts if packet.destination.host in _outermost(host)]
+            if not hosts:
                 self.counters["nowhere"] += 1
-                continue
-            inside: Packet | None = packet
-            for box in reversed(host.boxes):
-                inside = box.inbound(inside, now)
-                if inside is None:
-                    self.counters["filtered"] += 1
-                    break
-            if inside is not None:
-                target = self._owner(host, inside.destination.host)
-                if target is not None:
-                    self._write(target, inside._replace(ttl=inside.ttl - len(target.boxes)))
+            elif not hosts[0].boxes:
+                self._write(hosts[0], packet)
+            else:
+                self._enter(packet, hosts, hosts[0].boxes[-1], now)
+
+    def _enter(self, packet: Packet, hosts: list[Host], box: Box, now: float) -> None:
+        """Pass a packet inwards, through that box and the ones behind it, to one of these hosts."""
+        inside = box.inbound(packet, now)
+        if inside is None:
+            self.counters["filtered"] += 1
+            return
+        inside = inside._replace(ttl=inside.ttl - 1)
+        for host in hosts:
+            depth = host.boxes.index(box)
+            if depth and host.boxes[depth - 1].public == inside.destination.host:
+                nearer = host.boxes[depth - 1]
+                self._enter(inside, [other for other in hosts if nearer in other.boxes], nearer, now)
+                return
+            if not depth and inside.destination.host in host.addresses:
+                self._write(host, inside)
+                return
+        self.counters["nowhere"] += 1
 
     def run(self) -> None:
         """Until standard input says so, or ends."""
@@ -152,27 +166,16 @@ class Internet:
             print(json.dumps(counters), flush=True)
         return word == "stats"
 
-    def _find(self, address: str) -> Host | None:
-        """Some host whose outermost address it is."""
-        for host in self.hosts:
-            publics = [box.public for box in host.boxes if box.public is not None]
-            if address in (publics[-1:] or host.addresses):
-                return host
-        return None
-
-    def _owner(self, host: Host, address: str) -> Host | None:
-        """Who of those behind the same box has the private address."""
-        if address in host.addresses:
-            return host
-        for other in self.hosts:
-            if other.boxes[-1:] == host.boxes[-1:] and address in other.addresses:
-                return other
-        return None
-
     def _write(self, host: Host, packet: Packet) -> None:
         self.counters["delivered"] += 1
         with contextlib.suppress(OSError):
             os.write(host.tun, write_packet(packet))
+
+
+def _outermost(host: Host) -> list[str]:
+    """The addresses that the internet knows it by."""
+    publics = [box.public for box in host.boxes if box.public is not None]
+    return publics[-1:] or host.addresses
 
 
 def _run(*words: str) -> None:
