@@ -33,8 +33,6 @@ DATAGRAM_SIZE: Final = 64 * KIB  # bytes, the largest there are
 BUFFER_SIZE: Final = 4 * MIB  # bytes asked of the kernel; it may grant less
 MAX_SEGMENTS: Final = 8  # datagrams the kernel cuts from one write; with more the receiver starts late
 MAX_SEGMENTED: Final = 65_000  # bytes of one such write
-PATIENCE: Final = 512  # large datagrams that came alone before joining is given up
-PAUSE: Final = 500_000  # datagrams until it is tried again
 TTL: Final = 64  # hops
 
 _SOL_UDP: Final = 17
@@ -83,9 +81,8 @@ class UdxSocket:
         self._view = memoryview(self._buffer)
         self._touched: list[UdxTrioStream] = []
         self._segments = sys.platform == "linux"
-        self._joins = self._set_joining(True)
-        self._alone = 0  # large datagrams since one was joined
-        self._pause = 0  # datagrams until joining is tried again
+        # For good: datagrams the kernel has joined already would lose their size with the option.
+        self._joins = self._ask_to_join()
         self._backlog: deque[tuple[list[bytes], SocketAddress]] = deque()
         self._stalled: list[UdxTrioStream] = []  # have something to send, wait for the backlog
         self._blocked = trio.Event()
@@ -273,10 +270,6 @@ class UdxSocket:
             pass
         except OSError:
             count += 1  # the system tells of an earlier datagram that was refused somewhere
-        if not self._joins and self._pause > 0:
-            self._pause -= count
-            if self._pause <= 0:
-                self._joins = self._set_joining(True)
         if self._touched:
             touched, self._touched = self._touched, []
             now = trio.current_time()
@@ -292,13 +285,6 @@ class UdxSocket:
         for level, kind, value in ancillary:
             if level == _SOL_UDP and kind == _UDP_GRO:
                 step = int.from_bytes(value, sys.byteorder) or size
-        if step < size:
-            self._alone = 0
-        else:
-            self._alone += 1
-            if self._alone >= PATIENCE:
-                self._joins = self._set_joining(False)
-                self._alone, self._pause = 0, PAUSE
         start = 0
         while start < size:
             stop = min(start + step, size)
@@ -327,14 +313,14 @@ class UdxSocket:
         if self.on_datagram is not None:
             self.on_datagram(bytes(self._view[start:stop]), _plain(address), self)
 
-    def _set_joining(self, wanted: bool) -> bool:
+    def _ask_to_join(self) -> bool:
         if sys.platform != "linux":
             return False
         try:
-            self._socket.setsockopt(_SOL_UDP, _UDP_GRO, int(wanted))
+            self._socket.setsockopt(_SOL_UDP, _UDP_GRO, 1)
         except OSError:
             return False
-        return wanted
+        return True
 
 
 def _plain(address: SocketAddress) -> tuple[str, int]:

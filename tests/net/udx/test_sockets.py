@@ -1,5 +1,7 @@
 """Endpoints on loopback: many streams on a socket, other datagrams beside them, Link's kind of use."""
 
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -235,3 +237,22 @@ async def test_a_link_runs_on_it_as_on_tcp() -> None:
     keys = {event.remote_public_key for event in ready}
     assert keys == {KeyPair.from_seed(bytes([side]) * 32).public_key for side in (0, 1)}
     assert len({event.handshake_hash for event in ready}) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux cuts and joins datagrams")
+async def test_joined_datagrams_come_apart_after_any_number_of_single_ones() -> None:
+    """What the kernel joined has no seams any more when a socket stops asking it to join."""
+    heard: list[bytes] = []
+    async with UdxEndpoint.open() as endpoint:
+        there = endpoint.bind("127.0.0.1", 0, lambda data, _address, _socket: heard.append(data))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            run, size = [b"joined".ljust(500)] * 3, (500).to_bytes(2, sys.byteorder)
+            for number in range(1, 33):
+                for _ in range(32):
+                    sender.sendto(b"single".ljust(1000), there.address)
+                if number >= 16:
+                    sender.sendmsg(run, [(17, 103, size)], 0, there.address)  # SOL_UDP, UDP_SEGMENT
+                with trio.fail_after(5):
+                    while len(heard) < 32 * number + 3 * max(0, number - 15):  # noqa: ASYNC110 - nobody tells
+                        await trio.sleep(0.001)
+    assert {len(data) for data in heard} == {500, 1000}
