@@ -3,6 +3,7 @@
 A node has one ``PunchSockets``; it also holds what all attempts share, the budget of loud ones.
 """
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random, SystemRandom
@@ -19,6 +20,8 @@ from p2prss.net.udx.socket import UdxSocket
 from p2prss.net.udx.trio_stream import UdxTrioStream
 
 MAX_PUNCH_SOCKETS: Final = 600  # of a node: one loud attempt, and hundreds of others or streams
+
+FILES_SHARE: Final = 3  # sockets may be one of so many files that the system lets us open
 
 OnProbe = Callable[["PunchSocket", Endpoint], None]
 """Gets (socket, sender) of each probe."""
@@ -48,6 +51,7 @@ class PunchSockets:
         self._nursery = nursery
         self._all: dict[UdxSocket, PunchSocket] = {}
         self._kept: set[UdxSocket] = set()
+        self._limit = min(MAX_PUNCH_SOCKETS, _file_limit() // FILES_SHARE)
 
     @classmethod
     @asynccontextmanager
@@ -74,8 +78,8 @@ class PunchSockets:
 
         Raises: NetworkError when there are too many, or the system gives none.
         """
-        if len(self._all) >= MAX_PUNCH_SOCKETS:
-            raise NetworkError(f"more than {MAX_PUNCH_SOCKETS} sockets to punch with")
+        if len(self._all) >= self._limit:
+            raise NetworkError(f"more than {self._limit} sockets to punch with")
         udx_socket = self._udx.bind(self._host, 0)
         socket = PunchSocket(udx_socket, self.dht.add_socket(udx_socket) if with_dht else None)
         others = udx_socket.on_datagram
@@ -113,3 +117,13 @@ class PunchSockets:
             self.dht.remove_socket(socket.number)
         socket.udx_socket.on_datagram = None
         socket.udx_socket.close()
+
+
+def _file_limit() -> int:
+    """How many files and sockets this process may have open at once."""
+    if sys.platform == "win32":
+        return MAX_PUNCH_SOCKETS * FILES_SHARE
+    import resource  # there is none on Windows
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_PUNCH_SOCKETS * FILES_SHARE if soft == resource.RLIM_INFINITY else soft

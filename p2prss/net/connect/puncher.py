@@ -46,6 +46,7 @@ from p2prss.net.udx.socket import UdxSocket
 
 SKIPPED_NODES: Final = 5  # the newest are spared: many attempts would all ask the same
 MANY_NODES: Final = 8  # from so many on
+SAMPLING_ROUNDS: Final = 3  # of questions, as some are lost
 TOKEN_SECRET_SIZE: Final = 32  # bytes
 MAX_UNANSWERED: Final = 2 * MAX_WAITING  # messages; the machine answers no more than wait
 
@@ -190,13 +191,13 @@ class Puncher:
             self._perform(self._machine.handle_timer(trio.current_time()))
 
     async def _sample(self) -> None:
-        """Ask nodes how they see our socket; if too few answer, others once more."""
+        """Ask nodes how they see our socket; if too few answer, others."""
         number = self.socket_number
         with trio.CancelScope() as self._sampling:
             nodes = self._dht.recent_nodes(SKIPPED_NODES + 3 * SAMPLES)
             if len(nodes) >= MANY_NODES:
                 nodes = nodes[SKIPPED_NODES:] + nodes[:SKIPPED_NODES]
-            for _ in range(2):
+            for _ in range(SAMPLING_ROUNDS):
                 missing = SAMPLES - self._machine.sampler.sampled
                 asked, nodes = nodes[: max(missing, 0)], nodes[max(missing, 0) :]
                 async with trio.open_nursery() as nursery:
