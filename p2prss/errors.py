@@ -10,7 +10,8 @@ P2prssError                   has exit_code; its text is one line that names the
 │       │   └── ConflictingHeadError  since another version is signed, too (log/verify.py)
 │       └── InvalidRequestError   its question makes no sense (log/proof.py)
 ├── NetworkError              3: nobody answers
-│   └── NoPeersError            no peer has what is wanted
+│   ├── NoPeersError            no peer has what is wanted
+│   └── ConnectError            no way to a peer that is known (has reason; net/connect/peer_stream.py)
 ├── StorageError              5: the disk said no
 │   ├── DiskFullError           5: no room, or the quota is used up
 │   ├── CorruptLogError         4: what the disk holds fails its hashes

@@ -37,7 +37,8 @@ from tests.interop.js_peer import JsPeer, JsPeerError  # noqa: E402
 
 NETWORK_NODES = 16
 PATIENCE = 60.0  # seconds in which whoever stays must have everything
-LOOKUP_PAUSE = 2.0
+LOOKUP_PAUSE = 2.0  # seconds
+ARRIVAL = 60.0  # seconds in which the first of each place come: starting them all takes the machine's breath
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Crowd:
     ends_at: float
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"p2prss": [], "reference": []})
     lookups: list[float] = field(default_factory=list)
+    leaving: list[float] = field(default_factory=list)
     found: list[int] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -88,6 +90,11 @@ async def follow(crowd: Crowd, home: Path, how: str) -> None:
         await crowd.stay()
         if how == "crash":
             await program.kill()
+            return
+        program.process.terminate()
+        asked = trio.current_time()
+        await program.process.wait()
+        crowd.leaving.append(trio.current_time() - asked)
 
 
 async def mirror(crowd: Crowd, home: Path, how: str) -> None:
@@ -97,12 +104,16 @@ async def mirror(crowd: Crowd, home: Path, how: str) -> None:
         async with JsPeer.open(home / "store") as peer:
             with trio.move_on_after(PATIENCE) as patience:
                 key = parse_key(crowd.key).hex()
+                stage = "opening"
                 await peer.open_drive(key=key)
+                stage = "joining"
                 await peer.join(key, crowd.bootstrap)
+                stage = "finding somebody"
                 await peer.wait_length(key, crowd.length)
+                stage = "mirroring"
                 await peer.mirror(key, home / "mirror")
             if patience.cancelled_caught:
-                crowd.failures.append(f"reference: {await peer.stats()}")
+                crowd.failures.append(f"reference, {stage}: {await peer.stats()}")
                 return
             crowd.seconds["reference"].append(trio.current_time() - started)
             await crowd.stay()
@@ -115,7 +126,7 @@ async def mirror(crowd: Crowd, home: Path, how: str) -> None:
 
 async def place(crowd: Crowd, kind: str) -> None:
     """Keep one place taken until the end."""
-    await trio.sleep(crowd.random.uniform(0, 20))
+    await trio.sleep(crowd.random.uniform(0, ARRIVAL))
     while trio.current_time() < crowd.ends_at:
         home, how = crowd.home(), crowd.random.choice(("leave", "crash"))
         crowd.count[f"{kind}: {how}"] += 1
@@ -200,6 +211,7 @@ async def main(minutes: float, ours: int, theirs: int, seed: int) -> int:
         print(f"  {what}: {number}")
     for kind, seconds in crowd.seconds.items():
         print(f"  {kind} complete: {spread(seconds)}")
+    print(f"  p2prss leave: {spread(crowd.leaving)}")
     print(f"  lookups: {spread(crowd.lookups)}, {statistics.mean(crowd.found or [0]):.1f} peers found each")
     for failure in crowd.failures:
         print(f"FAILED {failure}")
