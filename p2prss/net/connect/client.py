@@ -8,6 +8,7 @@ before the server is told its number.
 Source: hyperdht 6.34.0 lib/connect.js; spec/07-net.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,17 +18,19 @@ from nacl.utils import random as random_bytes
 
 from p2prss.crypto.keys import PublicKey
 from p2prss.errors import NetworkError
+from p2prss.net.connect.blind_relay import propose
 from p2prss.net.connect.noise_ik import ClientHandshake
 from p2prss.net.connect.parts import NetworkParts
 from p2prss.net.connect.peer_stream import ConnectError, Path, PeerStream
 from p2prss.net.connect.puncher import ClientPuncher
-from p2prss.net.connect.search import Answer, RelayMemory, Search
+from p2prss.net.connect.search import MAX_REMEMBERED, Answer, RelayMemory, Search
 from p2prss.net.dht.endpoint import Endpoint, is_private, is_reserved
 from p2prss.net.dht.handshake import (
     PAYLOAD_VERSION,
     Firewall,
     HandshakeError,
     NoisePayload,
+    RelayThrough,
     UdxInfo,
     holepunch_key,
 )
@@ -36,6 +39,8 @@ from p2prss.net.udx.trio_stream import UdxTrioStream
 
 CONNECT_SECONDS: Final = 90.0  # for all of it; a punch alone may take a minute
 PASSIVE_SECONDS: Final = 10.0  # we wait for a server that has to come to us
+NAT_REASONS: Final = frozenset({"holepunch-aborted", "double-random", "cannot-punch"})
+"""Reasons for failing after which a relay is proposed the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Client:
     def __init__(self, parts: NetworkParts) -> None:
         self.memory = RelayMemory()
         self._parts = parts
+        self._out_of_reach: OrderedDict[PublicKey, None] = OrderedDict()  # for the NATs between us
 
     async def connect(self, public_key: PublicKey, relays: Sequence[Endpoint] = ()) -> PeerStream:
         """Reach the server with this key.
@@ -61,20 +67,50 @@ class Client:
         Returns: a connected stream. That the server is there is sure once its secret-stream header came.
         Raises: ConnectError.
         """
+        relay = self._parts.blind_relay
+        proposal = propose(relay) if relay is not None and public_key in self._out_of_reach else None
+        try:
+            peer = await self._dial(public_key, relays, proposal)
+        except ConnectError as error:
+            if error.reason in NAT_REASONS:
+                self._note(public_key)
+            raise
+        if peer.path is not Path.RELAYED:
+            self._out_of_reach.pop(public_key, None)
+        return peer
+
+    async def connect_relay(self, public_key: PublicKey) -> PeerStream:
+        """Reach a blind relay, not over another one."""
+        return await self._dial(public_key, (), None)
+
+    async def _dial(
+        self, public_key: PublicKey, relays: Sequence[Endpoint], proposal: RelayThrough | None
+    ) -> PeerStream:
         if public_key == self._parts.key_pair.public_key:
             raise ConnectError("refused")
         arrival = _Arrival()
         stream = self._parts.udx.create_stream(firewall=arrival.admits)
         try:
             with trio.move_on_after(CONNECT_SECONDS):
-                return await self._connect(public_key, relays, stream, arrival)
+                return await self._connect(public_key, relays, proposal, stream, arrival)
             raise ConnectError("timeout")
         except BaseException:
             stream.destroy()
             raise
 
+    def _note(self, public_key: PublicKey) -> None:
+        """No hole can be made to this peer: the next time a relay is proposed."""
+        self._out_of_reach[public_key] = None
+        if len(self._out_of_reach) > MAX_REMEMBERED:
+            self._out_of_reach.popitem(last=False)
+
     async def _connect(
-        self, public_key: PublicKey, relays: Sequence[Endpoint], stream: UdxTrioStream, arrival: "_Arrival"
+        self,
+        public_key: PublicKey,
+        relays: Sequence[Endpoint],
+        proposal: RelayThrough | None,
+        stream: UdxTrioStream,
+        arrival: "_Arrival",
     ) -> PeerStream:
         parts = self._parts
         payload = NoisePayload(
@@ -82,20 +118,24 @@ class Client:
             addresses4=parts.told_addresses,
             udx=UdxInfo(stream.stream_id),
             secret_stream=1,
+            relay_through=proposal,
         )
         handshake = ClientHandshake(parts.key_pair, public_key, payload, random_bytes(32))
         search = Search(parts.dht, public_key, handshake)
         answer = await search.run([*relays, *self.memory.get(public_key)])
         remote_id = _check(answer.outcome.payload)
-        way = await self._find_way(answer, arrival, stream, is_open=payload.firewall == Firewall.OPEN)
-        stream.connect(way.socket, remote_id, way.address)
+        way = await self._find_way(payload, answer, arrival, stream)
+        if stream.socket is None:
+            stream.connect(way.socket, remote_id, way.address)
+        elif way.path is not Path.RELAYED:  # both succeeded in the same moment
+            stream.change_remote(way.socket, remote_id, way.address)
         self.memory.add(public_key, [*(answer.outcome.payload.relay_addresses or ()), answer.relay])
         return PeerStream(stream, answer.outcome.result, True, public_key, way.path)
 
     async def _find_way(
-        self, answer: Answer, arrival: "_Arrival", stream: UdxTrioStream, *, is_open: bool
+        self, told: NoisePayload, answer: Answer, arrival: "_Arrival", stream: UdxTrioStream
     ) -> Way:
-        """The way both sides think of; ``is_open`` is what the server was told of us."""
+        """The way both sides think of; ``told`` is what the server knows of us."""
         parts, payload = self._parts, answer.outcome.payload
         if arrival.socket is not None:
             return arrival.way if answer.is_relayed else replace(arrival.way, path=Path.DIRECT)
@@ -104,7 +144,7 @@ class Client:
         punchable = payload.holepunch is not None and bool(payload.holepunch.relays)
         if payload.firewall == Firewall.OPEN or not punchable:
             return Way(Path.OPEN, parts.socket(parts.dht.request_socket), self._public_address(answer))
-        if is_open:
+        if told.firewall == Firewall.OPEN:
             with trio.move_on_after(PASSIVE_SECONDS):
                 await arrival.wait()
                 return arrival.way
@@ -116,7 +156,20 @@ class Client:
         async def find_on_lan() -> Way:
             return await self._find_on_lan(answer)
 
-        return await _race(arrival, [find_on_lan, punch] if self._same_host(answer) else [punch])
+        async def meet() -> Way:
+            if parts.blind_relays is not None and meeting is not None:
+                await parts.blind_relays.meet(meeting, stream)
+            if stream.socket is None or stream.machine.remote is None:
+                raise ConnectError("relay-failed")
+            return Way(Path.RELAYED, stream.socket, Endpoint(*stream.machine.remote.address[:2]))
+
+        meeting = parts.meeting(client=told.relay_through, server=payload.relay_through, is_server=False)
+        finders = [punch]
+        if self._same_host(answer):
+            finders.append(find_on_lan)
+        if meeting is not None:
+            finders.append(meet)
+        return await _race(arrival, finders)
 
     def _public_address(self, answer: Answer) -> Endpoint:
         """The first of the server's addresses that means something everywhere, else what the relay sees."""

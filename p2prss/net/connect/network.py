@@ -13,6 +13,7 @@ import trio
 from p2prss.crypto.keys import KeyPair, PublicKey
 from p2prss.errors import LocalProtocolError, NetworkError
 from p2prss.net.connect.announcer import Announcer
+from p2prss.net.connect.blind_relay import BlindRelays
 from p2prss.net.connect.client import Client
 from p2prss.net.connect.parts import NetworkParts
 from p2prss.net.connect.peer_stream import PeerStream
@@ -28,12 +29,12 @@ DRAIN_SECONDS: Final = 1.0  # at the end, for what closed streams still have to 
 class PeerNetwork:
     """Made by ``open_network``; all of it works until that block ends."""
 
-    def __init__(self, parts: NetworkParts) -> None:
+    def __init__(self, parts: NetworkParts, client: Client) -> None:
         self.key_pair = parts.key_pair
         self.dht = parts.dht
         self.udx = parts.udx
         self._parts = parts
-        self._client = Client(parts)
+        self._client = client
         self._announcer = Announcer(parts)
         self._server: Server | None = None
 
@@ -86,6 +87,8 @@ async def open_network(
     ephemeral: bool | None = None,
     public_endpoint: Endpoint | None = None,
     allow_private: bool | None = None,
+    blind_relay: PublicKey | None = None,
+    accept_relays: bool = False,
 ) -> AsyncIterator[PeerNetwork]:
     """Take part in the network until the block ends.
 
@@ -93,7 +96,8 @@ async def open_network(
 
     Args: bootstraps: texts as in ``dht.bootstrap``; host: to bind; port: of the server socket, 0 for any;
     lan_addresses: tell peers our local addresses and try theirs; ephemeral, public_endpoint, allow_private:
-    see ``DhtConfig``.
+    see ``DhtConfig``. blind_relay: the key of a peer that passes streams on, proposed to peers that could not
+    be reached otherwise; accept_relays: go to the relays others propose, which a blind relay of ours implies.
     Raises: NetworkError when the port is taken.
     """
 
@@ -113,10 +117,24 @@ async def open_network(
                     public_endpoint=public_endpoint,
                     allow_private=allow_private,
                 )
-                async with PunchSockets.open(dht, udx, host=host) as sockets, trio.open_nursery() as nursery:
-                    parts = NetworkParts(key_pair, dht, udx, sockets, lan_addresses=lan_addresses)
-                    await nursery.start(dht.run)
-                    task_status.started(PeerNetwork(parts))
+                async with PunchSockets.open(dht, udx, host=host) as sockets:
+                    parts = NetworkParts(
+                        key_pair,
+                        dht,
+                        udx,
+                        sockets,
+                        lan_addresses=lan_addresses,
+                        blind_relay=blind_relay,
+                        accept_relays=accept_relays,
+                    )
+                    peer_client = Client(parts)
+                    async with (
+                        BlindRelays.open(key_pair, peer_client.connect_relay) as relays,
+                        trio.open_nursery() as nursery,
+                    ):
+                        parts.blind_relays = relays
+                        await nursery.start(dht.run)
+                        task_status.started(PeerNetwork(parts, peer_client))
 
     refusal: NetworkError | None = None
     async with trio.open_nursery() as nursery:

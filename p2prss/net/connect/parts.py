@@ -4,12 +4,13 @@ from typing import Final
 
 import trio
 
-from p2prss.crypto.keys import KeyPair
+from p2prss.crypto.keys import KeyPair, PublicKey
 from p2prss.errors import LocalProtocolError
+from p2prss.net.connect.blind_relay import BlindRelays, Meeting, agree
 from p2prss.net.connect.punch_sockets import PunchSockets
 from p2prss.net.dht.client import DhtNode
 from p2prss.net.dht.endpoint import Endpoint, is_ipv4, is_reserved, match_address
-from p2prss.net.dht.handshake import Firewall
+from p2prss.net.dht.handshake import Firewall, RelayThrough
 from p2prss.net.dht.state import CLIENT, SERVER
 from p2prss.net.lan.interfaces import MAX_ADDRESSES, local_interfaces
 from p2prss.net.udx.endpoint import UdxEndpoint
@@ -29,12 +30,17 @@ class NetworkParts:
         punch_sockets: PunchSockets,
         *,
         lan_addresses: bool,
+        blind_relay: PublicKey | None = None,
+        accept_relays: bool = False,
     ) -> None:
         self.key_pair = key_pair
         self.dht = dht
         self.udx = udx
         self.punch_sockets = punch_sockets
         self.lan_addresses = lan_addresses  # tell peers our local addresses, and try theirs
+        self.blind_relay = blind_relay  # we propose, to peers that cannot be reached otherwise
+        self.blind_relays: BlindRelays | None = None  # set by who has a nursery for them
+        self._accept_relays = accept_relays or blind_relay is not None
         self._hosts: tuple[str, ...] = ()
         self._hosts_until = -1.0
 
@@ -86,6 +92,15 @@ class NetworkParts:
         """Which of a peer's addresses looks most like one on a network of ours; None when none does."""
         usable = [one for one in theirs if one.port and not is_reserved(one.host)]
         return match_address(self.local_hosts, usable[:MAX_ADDRESSES])
+
+    def meeting(
+        self, *, client: RelayThrough | None, server: RelayThrough | None, is_server: bool
+    ) -> Meeting | None:
+        """Which relay to go to, given what both payloads say; None when we do not go to any.
+
+        A proposal makes us dial whatever key it names: it counts only if relays are wanted here.
+        """
+        return agree(client=client, server=server, is_server=is_server) if self._accept_relays else None
 
     def may_send(self, to: Endpoint) -> bool:
         """Whether an address a stranger names is worth a datagram."""

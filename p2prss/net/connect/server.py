@@ -170,9 +170,13 @@ class Server:
         """
         secret = holepunch_key(result.handshake_hash)
         remote_firewall = visit.payload.firewall
+        meeting = self._parts.meeting(client=visit.payload.relay_through, server=None, is_server=True)
         try:
             async with ServerPuncher.open(
-                self._parts.punch_sockets, secret=secret, remote_firewall=remote_firewall
+                self._parts.punch_sockets,
+                secret=secret,
+                remote_firewall=remote_firewall,
+                has_relay=meeting is not None,
             ) as puncher:
                 if not visit.is_neighbour:
                     attempt.reply_socket = lambda: puncher.socket_number
@@ -181,13 +185,16 @@ class Server:
                 self._visits[visit.id] = visit
                 async with trio.open_nursery() as nursery:
 
-                    async def punch() -> None:
-                        with suppress(ConnectError):
-                            await puncher.wait_failed()
-                        visit.has_failed = True
+                    async def punch_and_meet() -> None:
+                        async with trio.open_nursery() as ways:
+                            if meeting is not None:
+                                ways.start_soon(visit.meet_at_relay, meeting)
+                            with suppress(ConnectError):
+                                await puncher.wait_failed()
+                        visit.has_failed = not visit.connected.is_set()
                         nursery.cancel_scope.cancel()
 
-                    nursery.start_soon(punch)
+                    nursery.start_soon(punch_and_meet)
                     await visit.connected.wait()
                     nursery.cancel_scope.cancel()
         except* NetworkError:

@@ -7,10 +7,13 @@ the local network; else a hole has to be punched.
 Source: hyperdht 6.34.0 lib/server.js; spec/07-net.
 """
 
+from contextlib import suppress
+
 import trio
 
+from p2prss.net.connect.blind_relay import Meeting
 from p2prss.net.connect.parts import NetworkParts
-from p2prss.net.connect.peer_stream import Path
+from p2prss.net.connect.peer_stream import ConnectError, Path
 from p2prss.net.connect.puncher import ServerPuncher
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.handshake import Firewall, NoisePayload
@@ -63,6 +66,16 @@ class Visit:
         else:
             self.path = Path.DIRECT
         self._connect(self._parts.socket(socket), message.client_address)
+
+    async def meet_at_relay(self, meeting: Meeting) -> None:
+        """Go where the client proposed; nothing comes of it when that does not work."""
+        relays = self._parts.blind_relays
+        if relays is None or self.stream is None:
+            return
+        with suppress(ConnectError):
+            await relays.meet(meeting, self.stream)
+            self.path, self.knocks = Path.RELAYED, True  # the relay knows us once we have sent
+            self.connected.set()
 
     def admits(self, socket: UdxSocket, source: tuple[str, int]) -> bool:
         """The first packet for the stream says where the client is; later ones must come the same way."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from p2prss.crypto.keys import KeyPair, PublicKey
 from p2prss.net.connect.network import PeerNetwork, open_network
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.interop
 
 HOST = "127.0.0.1"
 PATIENCE = 25  # seconds, for what takes two
+FASTER = 5  # times, for what takes long
 OPEN: dict[str, Any] = {"firewalled": False, "ephemeral": True}
 CLOSED: dict[str, Any] = {"quickFirewall": False, "ephemeral": True}
 
@@ -186,3 +188,49 @@ async def test_we_punch_our_way_to_each_other() -> None:
             ):
                 assert await ask(two, key(1).public_key) is Path.PUNCHED
                 assert peers[0].path is Path.PUNCHED
+
+
+def test_over_a_relay_to_the_reference() -> None:
+    """Its server makes no holes: we notice after 10 seconds, and propose our relay the next time."""
+
+    async def run() -> None:
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            relay = await js.call("node", bootstrap=port, options=OPEN)
+            await js.call("relay", node=relay, seed=seed(7))
+            theirs = await js.call("node", bootstrap=port, options=CLOSED)
+            options = {"shareLocalAddress": False, "holepunch": False}
+            await js.call("listen", node=theirs, seed=seed(3), options=options)
+            blind_relay = key(7).public_key
+            async with our_network(port, 1, closed=True, blind_relay=blind_relay) as ours:
+                with pytest.raises(ConnectError) as caught:
+                    await ours.connect(key(3).public_key)
+                assert caught.value.reason == "holepunch-aborted"
+                assert await ask(ours, key(3).public_key) is Path.RELAYED
+
+    trio.run(run, clock=trio.testing.MockClock(rate=FASTER))
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_the_reference_over_a_relay_to_us(accepted: bool) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            relay = await js.call("node", bootstrap=port, options=OPEN)
+            await js.call("relay", node=relay, seed=seed(7))
+            theirs = await js.call("node", bootstrap=port, options=CLOSED)
+            peers: list[PeerStream] = []
+            network = our_network(port, 1, closed=True, lan_addresses=False, accept_relays=accepted)
+            async with network as ours, serving(ours, peers):
+                with trio.move_on_after(15 if accepted else 1):
+                    answer = await js.call(
+                        "ask",
+                        node=theirs,
+                        key=key(1).public_key.hex(),
+                        text="hi",
+                        through=key(7).public_key.hex(),
+                        options={"localConnection": False},
+                    )
+                    assert accepted
+                    assert answer["text"] == "hi"
+                assert [peer.path for peer in peers] == [Path.RELAYED] * accepted

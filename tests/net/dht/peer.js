@@ -16,6 +16,7 @@ const { createRequire } = require('module')
 
 const load = createRequire(path.join(__dirname, '..', '..', 'interop', 'peer.js'))
 const DHT = load('hyperdht')
+const Holepuncher = load('hyperdht/lib/holepuncher')
 const createTestnet = load('hyperdht/testnet')
 
 const HOST = '127.0.0.1'
@@ -101,15 +102,34 @@ const commands = {
     return hex(socket.remotePublicKey)
   },
 
+  // A blind relay for anybody.
+  async relay({ node, seed }) {
+    const { Server } = load('blind-relay')
+    const relay = new Server({
+      createStream: (options) => nodes[node].createRawStream({ ...options, framed: true })
+    })
+    const server = nodes[node].createServer((socket) => {
+      socket.on('error', () => {})
+      relay.accept(socket, { id: socket.remotePublicKey }).on('error', () => {})
+    })
+    await server.listen(DHT.keyPair(bytes(seed)))
+    servers.push(server)
+    return null
+  },
+
   async connections() {
     return connections
   },
 
   // What the peer answers to a text, and the milliseconds it took from dialling.
-  async ask({ node, key, seed, text, options }) {
+  // It offers to meet at the blind relay "through", and then wants no hole and sees none.
+  async ask({ node, key, seed, text, options, through }) {
     const start = Date.now()
     const keyPair = seed ? DHT.keyPair(bytes(seed)) : undefined
-    const socket = nodes[node].connect(bytes(key), { ...options, keyPair })
+    if (through) Holepuncher.prototype._onholepunchmessage = () => {}
+    const never = { holepunch: () => false, fastOpen: false }
+    const relayed = through ? { ...never, relayThrough: bytes(through) } : {}
+    const socket = nodes[node].connect(bytes(key), { ...options, ...relayed, keyPair })
     socket.write(text)
     const data = await new Promise((resolve, reject) => {
       socket.on('error', reject)
