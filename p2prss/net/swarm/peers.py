@@ -23,8 +23,8 @@ from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.swarm.priority import Priority, retry_pause, turn
 
 MAX_DIALS: Final = 3  # at once
-MAX_CONNECTIONS: Final = 64  # over which nobody is dialled
-MAX_ACCEPTED: Final = 128  # connections over which nobody is let in either
+MAX_CONNECTIONS: Final = 64  # with peers that were found, whoever dialled; over it nobody is dialled
+MAX_ACCEPTED: Final = 128  # connections in all over which nobody is let in
 MAX_PER_TOPIC: Final = 24  # connections of a topic for which more are dialled
 MAX_PEERS: Final = 4096  # that are remembered
 MAX_TOPIC_PEERS: Final = 256  # that are remembered for one topic; liars can fill no more
@@ -32,6 +32,7 @@ MAX_BANNED: Final = 1024  # keys; the first is forgotten for the next
 BAN_SECONDS: Final = 600.0
 GOOD_SECONDS: Final = 15.0  # that a connection lasts for its end not to count as a failure after others
 REST_SECONDS: Final = 60.0  # for a peer that failed too often; then a lookup may bring it again
+USELESS_SECONDS: Final = 600.0  # likewise for one that has nothing of what it was found for
 SETTLE_SECONDS: Final = 10.0  # in which a new connection counts for the topics its peer was found for
 TURN_SECONDS: Final = 300.0  # that a quiet connection has when topics without any are waiting for room
 SPARE_SECONDS: Final = 30.0  # likewise, one whose topics all have others
@@ -191,13 +192,20 @@ class Peers:
             peer.stage, peer.attempts, peer.linked_at = Stage.QUEUED, 0, now
         self._linked.pop(key, None)
 
+    def let_be(self, key: PublicKey, now: float) -> None:
+        """It has nothing for us, whatever it announced."""
+        peer = self._known.get(key)
+        if peer is not None and not peer.explicit:
+            peer.stage, peer.due_at = Stage.RESTING, now + USELESS_SECONDS
+
     def due(self, now: float) -> list[Dial]:
         """Whom to dial now; say ``ended`` of each."""
         self._pass_time(now)
         busy = sum(peer.stage is Stage.DIALLING for peer in self._known.values())
         dials: list[Dial] = []
         served = self.served(now)
-        while busy < MAX_DIALS and len(self._linked) + busy < self._max_connections:
+        room = self._room
+        while busy < MAX_DIALS and busy < room:
             peer = self._next(served)
             if peer is None:
                 break
@@ -209,7 +217,7 @@ class Peers:
 
     def spare(self, now: float, quiet: Collection[PublicKey]) -> PublicKey | None:
         """A link to end because there is no room for a topic that has none; ``quiet`` ones carry nothing."""
-        if len(self._linked) < self._max_connections:
+        if self._room > 0:
             return None
         served = self.served(now)
         waiting = self._next(served)
@@ -250,6 +258,11 @@ class Peers:
         return min((peer.due_at for peer in self._known.values()), default=inf)
 
     # ---- parts
+
+    @property
+    def _room(self) -> int:
+        """For connections with peers that were found; those that came by themselves take none of it."""
+        return self._max_connections - sum(key in self._known for key in self._linked)
 
     def _add(self, key: PublicKey) -> Peer | None:
         if len(self._known) >= MAX_PEERS:

@@ -33,7 +33,7 @@ DIAL_SECONDS: Final = 60.0  # for one dial, whatever it tries
 LEAVE_SECONDS: Final = 2.0  # for revoking announcements when we end
 LEAVES_AT_ONCE: Final = 16  # topics
 
-BLAMELESS: Final = frozenset({"crowded", "does-not-read", "idle", "memory", "timeout"})
+BLAMELESS: Final = frozenset({"crowded", "does-not-read", "memory", "timeout"})
 """Reasons for which a link is ended that are no reason to refuse the peer afterwards."""
 
 
@@ -302,8 +302,11 @@ class Swarm:
         try:
             await self._exchange.use_peer_stream(peer)
         except RemoteProtocolError as error:
-            if error.reason not in BLAMELESS:
-                self.peers.ban(peer.public_key, trio.current_time())
+            now = trio.current_time()
+            if error.reason == "idle":
+                self.peers.let_be(peer.public_key, now)
+            elif error.reason not in BLAMELESS:
+                self.peers.ban(peer.public_key, now)
         except P2prssError:
             pass  # it broke; the machine decides when to try again
         self._wake.set()

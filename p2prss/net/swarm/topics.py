@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from p2prss.crypto.keys import DiscoveryKey
 from p2prss.net.dht.endpoint import Endpoint
 
-MAX_ERRANDS: Final = 4  # at once; each asks some thirty nodes
+MAX_ERRANDS: Final = 8  # at once; each asks some thirty nodes
 REFRESH_SECONDS: Final = 600.0  # between announcements: nodes keep them for 800 to 1600
 REFRESH_JITTER: Final = 120.0  # seconds more, at most
 FIRST_REFRESH: Final = 60.0  # seconds after the first announcement, at least; it spreads those made together

@@ -80,10 +80,33 @@ def test_no_topic_and_no_sum_of_them_has_too_many() -> None:
     assert len(peers.due(0.0)) == 2
     for number in range(10, 30):
         peers.found(topic(number), key(number), (), 0.0)
-    peers.links(linked((1, 1), (2, 1), (50, 5), (51, 5)), 1.0)
+    peers.links(linked((1, 1), (2, 1), (10, 10), (11, 11), (50, 5), (51, 5)), 1.0)
     for one in range(1, 10):
         peers.ended(key(one), 1.0)
     assert len(peers.due(1.0)) == 1
+
+
+def test_those_who_come_by_themselves_leave_room_for_dials() -> None:
+    """A popular feed's node finds peers for another feed however many listen to the first."""
+    peers = make()
+    peers.links(linked(*((number, 1) for number in range(100, 100 + MAX_ACCEPTED))), 0.0)
+    peers.found(topic(2), key(1), (), 0.0)
+    assert [dial.key for dial in peers.due(0.0)] == [key(1)]
+
+
+def test_who_has_nothing_of_what_it_announced_is_let_be() -> None:
+    peers = make()
+    peers.found(topic(1), key(1), (), 0.0)
+    peers.due(0.0)
+    peers.links({key(1): set()}, 1.0)
+    peers.let_be(key(1), 61.0)
+    peers.links({}, 61.0)
+    peers.ended(key(1), 61.0)
+    peers.found(topic(1), key(1), (), 62.0)
+    assert peers.due(600.0) == []
+    assert peers.due(700.0) == []
+    peers.found(topic(1), key(1), (), 701.0)
+    assert peers.due(701.0)
 
 
 def test_a_peer_that_fails_is_let_be_after_a_while() -> None:
@@ -256,7 +279,7 @@ def test_whatever_happens_the_bounds_hold(steps: list[tuple[str, int, int]]) -> 
         for dial in peers.due(now):
             assert dial.key not in links
             assert not peers.is_banned(dial.key, now)
-            assert len(links) < 6
+            assert sum(one in peers for one in links) < 6
             dialling.add(dial.key)
         assert peers.served(now).keys() >= served.keys()
         assert peers.deadline > now or not peers.due(now)
