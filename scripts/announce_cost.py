@@ -56,8 +56,8 @@ class Count:
         seconds, processor = trio.current_time() - self.began, time.process_time() - self.processor
         hour = ROUNDS_PER_HOUR
         print(
-            f"{what}: {seconds:.0f} s, {self.datagrams / feeds:.1f} datagrams and {self.bytes / feeds:.0f} bytes"
-            f" sent per feed, {1000 * processor / feeds:.2f} ms of processor; in an hour of such rounds"
+            f"{what}: {seconds:.0f} s, {self.datagrams / feeds:.1f} datagrams and {self.bytes / feeds:.0f} bytes sent"
+            f" per feed, {1000 * processor / feeds:.2f} ms of processor; in an hour of such rounds"
             f" {self.datagrams * hour / 3600:.0f} datagrams/s, {self.bytes * hour / 3600 / 1000:.1f} KB/s,"
             f" {100 * processor * hour / 3600:.1f} % of a processor"
         )
