@@ -65,7 +65,7 @@ class Client:
 
         Args: relays: DHT nodes that were named as its relays, or its own address.
         Returns: a connected stream. That the server is there is sure once its secret-stream header came.
-        Raises: ConnectError.
+        Raises: ConnectError; another NetworkError when there are too many streams.
         """
         relay = self._parts.blind_relay
         proposal = propose(relay) if relay is not None and public_key in self._out_of_reach else None
@@ -122,7 +122,7 @@ class Client:
         )
         handshake = ClientHandshake(parts.key_pair, public_key, payload, random_bytes(32))
         search = Search(parts.dht, public_key, handshake)
-        answer = await search.run([*relays, *self.memory.get(public_key)])
+        answer = await search.run(relays or self.memory.get(public_key))
         remote_id = _check(answer.outcome.payload)
         way = await self._find_way(payload, answer, arrival, stream)
         if stream.socket is None:

@@ -71,7 +71,8 @@ class PeerNetwork:
         """Dial a peer by its key.
 
         Args: relays: DHT nodes named as its relays, or its own address: tried first.
-        Raises: ConnectError, whose ``reason`` says what went wrong.
+        Raises: ConnectError, whose ``reason`` says what went wrong; another NetworkError when there are too
+        many streams.
         """
         return await self._client.connect(public_key, relays)
 

@@ -25,7 +25,7 @@ from p2prss.net.dht.messages import Command
 from p2prss.net.dht.records import peer_target
 
 PARALLEL: Final = 2  # handshakes under way at once, besides one over relays that were named to us
-MAX_NAMED: Final = 8  # relays taken from the caller
+MAX_NAMED: Final = 4  # relays taken from the caller; a dead one takes four seconds, one after the other
 MAX_CANDIDATES: Final = 24  # relays tried in one connect
 MAX_REMEMBERED: Final = 512  # peers whose relays are remembered
 

@@ -211,6 +211,20 @@ def test_over_a_relay_to_the_reference() -> None:
     trio.run(run, clock=trio.testing.MockClock(rate=FASTER))
 
 
+async def test_over_the_relay_of_a_server_of_the_reference() -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            relay = await js.call("node", bootstrap=port, options=OPEN)
+            await js.call("relay", node=relay, seed=seed(7))
+            theirs = await js.call("node", bootstrap=port, options=CLOSED)
+            options = {"shareLocalAddress": False, "holepunch": False}
+            through = key(7).public_key.hex()
+            await js.call("listen", node=theirs, seed=seed(3), options=options, through=through)
+            async with our_network(port, 1, closed=True, accept_relays=True) as ours:
+                assert await ask(ours, key(3).public_key) is Path.RELAYED
+
+
 @pytest.mark.parametrize("accepted", [True, False])
 async def test_the_reference_over_a_relay_to_us(accepted: bool) -> None:
     with trio.fail_after(PATIENCE):

@@ -83,8 +83,9 @@ const commands = {
     return relays
   },
 
-  async listen({ node, seed, options }) {
-    const server = nodes[node].createServer(options, (socket) => {
+  async listen({ node, seed, options, through }) {
+    const relayed = through ? { relayThrough: bytes(through) } : {}
+    const server = nodes[node].createServer({ ...options, ...relayed }, (socket) => {
       socket.on('error', () => {})
       socket.on('data', (data) => socket.write(data))
       connections.push(hex(socket.remotePublicKey))
