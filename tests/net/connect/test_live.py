@@ -22,6 +22,8 @@ HOST = "127.0.0.1"
 PATIENCE = 25  # seconds, for what takes two
 FASTER = 5  # times, for what takes long
 OPEN: dict[str, Any] = {"firewalled": False, "ephemeral": True}
+OPENLY = [Path.OPEN]
+NEAR = [Path.LAN, Path.PUNCHED]  # tried at the same time
 CLOSED: dict[str, Any] = {"quickFirewall": False, "ephemeral": True}
 
 
@@ -99,7 +101,7 @@ async def test_we_dial_the_reference() -> None:
             port = await js.call("testnet", size=8)
             theirs = [await js.call("node", bootstrap=port, options=options) for options in (OPEN, CLOSED)]
             relays = [await js.call("listen", node=theirs[0], seed=seed(2))]
-            relays.append(await js.call("listen", node=theirs[1], seed=seed(3)))
+            await js.call("listen", node=theirs[1], seed=seed(3), options={"holepunch": False})
             async with our_network(port, 4) as ours:
                 assert await ask(ours, key(3).public_key) is Path.OPEN  # it comes to us
             async with our_network(port, 1, closed=True) as ours:
@@ -107,11 +109,12 @@ async def test_we_dial_the_reference() -> None:
                 assert await ask(ours, key(3).public_key) is Path.LAN
                 assert await ask(ours, key(3).public_key) is Path.LAN  # over the relays it remembers
                 direct = [Endpoint(one["host"], one["port"]) for one in relays[0]]
-                assert await ask(ours, key(2).public_key, *direct) is Path.DIRECT
+                paths = {await ask(ours, key(2).public_key, *direct) for _ in range(5)}
+                assert Path.DIRECT in paths  # a relay may be faster
                 with pytest.raises(ConnectError) as caught:
                     await ours.connect(key(9).public_key)
                 assert caught.value.reason == "not-found"
-            assert await js.call("connections") == [key(4).public_key.hex(), *[key(1).public_key.hex()] * 4]
+            assert await js.call("connections") == [key(4).public_key.hex(), *[key(1).public_key.hex()] * 8]
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
@@ -128,14 +131,15 @@ async def test_the_reference_dials_us(closed: bool) -> None:
                     )
                     assert answer["text"] == "hi"
                 assert [peer.public_key for peer in peers] == [key(5).public_key] * 2
-                assert [peer.path for peer in peers] == [Path.OPEN, Path.LAN if closed else Path.OPEN]
+                assert peers[0].path is Path.OPEN
+                assert peers[1].path in (NEAR if closed else OPENLY)
 
 
 @pytest.mark.parametrize(
-    ("server_closed", "client_closed", "path"),
-    [(False, False, Path.OPEN), (False, True, Path.OPEN), (True, False, Path.OPEN), (True, True, Path.LAN)],
+    ("server_closed", "client_closed", "paths"),
+    [(False, False, OPENLY), (False, True, OPENLY), (True, False, OPENLY), (True, True, NEAR)],
 )
-async def test_we_dial_each_other(server_closed: bool, client_closed: bool, path: Path) -> None:
+async def test_we_dial_each_other(server_closed: bool, client_closed: bool, paths: list[Path]) -> None:
     with trio.fail_after(PATIENCE):
         async with open_js_dht() as js:
             port = await js.call("testnet", size=8)
@@ -145,7 +149,8 @@ async def test_we_dial_each_other(server_closed: bool, client_closed: bool, path
                 our_network(port, 2, closed=client_closed) as two,
                 serving(one, peers),
             ):
-                assert await ask(two, key(1).public_key) is path
+                path = await ask(two, key(1).public_key)
+                assert path in paths
                 assert peers[0].path is path
                 assert peers[0].public_key == key(2).public_key
                 assert not peers[0].initiator
