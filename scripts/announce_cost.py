@@ -56,10 +56,10 @@ class Count:
         seconds, processor = trio.current_time() - self.began, time.process_time() - self.processor
         hour = ROUNDS_PER_HOUR
         print(
-            f"{what}: {seconds:.0f} s, {self.datagrams / feeds:.1f} datagrams and {self.bytes / feeds:.0f} bytes sent"
-            f" per feed, {1000 * processor / feeds:.2f} ms of processor; in an hour of such rounds"
-            f" {self.datagrams * hour / 3600:.0f} datagrams/s, {self.bytes * hour / 3600 / 1000:.1f} KB/s,"
-            f" {100 * processor * hour / 3600:.1f} % of a processor"
+            f"{what}: {seconds:.0f} s, {self.datagrams / feeds:.1f} datagrams"
+            f" and {self.bytes / feeds:.0f} bytes sent per feed, {1000 * processor / feeds:.2f} ms of"
+            f" processor; in an hour of such rounds {self.datagrams * hour / 3600:.0f} datagrams/s,"
+            f" {self.bytes * hour / 3600 / 1000:.1f} KB/s, {100 * processor * hour / 3600:.1f} %"
         )
         self.datagrams = self.bytes = 0
         self.began, self.processor = trio.current_time(), time.process_time()
