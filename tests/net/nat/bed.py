@@ -19,6 +19,7 @@ REPOSITORY: Final = Path(__file__).parents[3]
 PEER_JS: Final = Path(__file__).with_name("peer.js")
 PORT: Final = 49737  # of the public nodes
 PUBLIC_NODES: Final = 16
+RELAY_HOST: Final = "5.4.0.1"
 SECONDS: Final = 90.0  # for one command to a peer
 KINDS: Final[dict[str, tuple[str, ...]]] = {  # what is in front of a host, from inside out
     "open": (),
@@ -101,10 +102,18 @@ class Bed:
             yield
 
     @asynccontextmanager
-    async def peer(self, implementation: str, host: str) -> AsyncIterator[Talker]:
-        """A peer that has joined the DHT."""
+    async def blind_relay(self) -> AsyncIterator[str]:
+        """A blind relay of the reference, on a host of its own; gives its key."""
+        async with self.peer("js", "relay") as talker:
+            yield (await talker.call("relay"))["key"]
+
+    @asynccontextmanager
+    async def peer(
+        self, implementation: str, host: str, *, relay: str | None = None
+    ) -> AsyncIterator[Talker]:
+        """A peer that has joined the DHT. Args: relay: the key of a blind relay it proposes to others."""
         async with self.run(implementation, host) as talker:
-            await talker.call("start", bootstrap=self.bootstrap)
+            await talker.call("start", bootstrap=self.bootstrap, relay=relay)
             yield talker
 
     @asynccontextmanager
@@ -120,7 +129,7 @@ class Bed:
 async def open_bed(
     kinds: Iterable[str], *, delay: float = 0.01, jitter: float = 0.0, loss: float = 0.0, seed: int = 1
 ) -> AsyncIterator[Bed]:
-    """An internet with hosts ``client-KIND`` and ``server-KIND`` for each kind, and ``public``.
+    """An internet with hosts ``client-KIND`` and ``server-KIND`` for each kind, ``public`` and ``relay``.
 
     Args: delay: seconds one way, between any two networks; jitter: up to so much more; loss: a share.
     Raises: BedMissing.
@@ -141,7 +150,10 @@ async def open_bed(
 
 
 def _layout(kinds: Iterable[str]) -> dict[str, Any]:
-    hosts: list[dict[str, Any]] = [{"name": "public", "addresses": _public_hosts(), "boxes": []}]
+    hosts: list[dict[str, Any]] = [
+        {"name": "public", "addresses": _public_hosts(), "boxes": []},
+        {"name": "relay", "addresses": [RELAY_HOST], "boxes": []},
+    ]
     boxes: dict[str, tuple[str, str | None]] = {}
     for number, (kind, role) in enumerate((kind, role) for kind in kinds for role in ("client", "server")):
         chain = KINDS[kind]

@@ -16,6 +16,7 @@ const DHT = load('hyperdht')
 
 const LIFETIME = 600_000 // ms
 let node = null
+let relayThrough = null
 
 const commands = {
   // A DHT of its own, one node for each host; the first is the bootstrap.
@@ -31,7 +32,8 @@ const commands = {
     return null
   },
 
-  async start({ bootstrap, options }) {
+  async start({ bootstrap, relay, options }) {
+    if (relay) relayThrough = Buffer.from(relay, 'hex')
     const [host, port] = bootstrap.split(':')
     node = new DHT({ bootstrap: [{ host, port: Number(port) }], ...options })
     await node.fullyBootstrapped()
@@ -39,7 +41,7 @@ const commands = {
   },
 
   async listen({ options }) {
-    const server = node.createServer(options || {}, (socket) => {
+    const server = node.createServer({ relayThrough, ...options }, (socket) => {
       socket.on('error', () => {})
       socket.on('data', (data) => socket.write(data))
     })
@@ -63,7 +65,7 @@ const commands = {
 
   async connect({ key, options }) {
     const started = Date.now()
-    const socket = node.connect(Buffer.from(key, 'hex'), options || {})
+    const socket = node.connect(Buffer.from(key, 'hex'), { relayThrough, ...options })
     await new Promise((resolve, reject) => {
       socket.on('error', reject)
       socket.on('close', () => reject(new Error('closed')))

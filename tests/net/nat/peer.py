@@ -30,6 +30,7 @@ class Peer:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._network: PeerNetwork | None = None
+        self._has_relay = False
         self._keys = KeyPair.from_seed(urandom(32))
 
     async def public(self, hosts: list[str], port: int) -> None:
@@ -41,8 +42,10 @@ class Peer:
             if bootstraps:
                 await node.wait_bootstrapped()
 
-    async def start(self, bootstrap: str) -> dict[str, Any]:
-        made = open_network(self._keys, bootstraps=[bootstrap])
+    async def start(self, bootstrap: str, relay: str | None) -> dict[str, Any]:
+        self._has_relay = relay is not None
+        blind_relay = None if relay is None else PublicKey(bytes.fromhex(relay))
+        made = open_network(self._keys, bootstraps=[bootstrap], blind_relay=blind_relay, accept_relays=True)
         self._network = await self._nursery.start(_hold, made)
         assert self._network is not None
         with trio.move_on_after(PATIENCE):
@@ -69,7 +72,13 @@ class Peer:
     async def connect(self, key: str) -> dict[str, Any]:
         assert self._network is not None
         began = trio.current_time()
-        peer = await self._network.connect(PublicKey(bytes.fromhex(key)))
+        public_key = PublicKey(bytes.fromhex(key))
+        try:
+            peer = await self._network.connect(public_key)
+        except ConnectError:
+            if not self._has_relay:
+                raise
+            peer = await self._network.connect(public_key)  # a relay is proposed the second time
         try:
             await _wait_ready(peer, self._keys, once=True)
             remote = peer.stream.machine.remote

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.net.nat.bed import Bed, BedMissing, PeerError, open_bed
+from tests.net.nat.bed import RELAY_HOST, Bed, BedMissing, PeerError, open_bed
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop]
 
@@ -31,11 +31,13 @@ async def bed_or_skip(kinds: Sequence[str], **weather: float) -> AsyncIterator[B
         yield bed
 
 
-async def dial(bed: Bed, client: str, client_kind: str, server: str, server_kind: str) -> dict[str, Any]:
+async def dial(
+    bed: Bed, client: str, client_kind: str, server: str, server_kind: str, *, relay: str | None = None
+) -> dict[str, Any]:
     """Connect one with the other. Raises: PeerError."""
     async with (
         bed.peer(server, f"server-{server_kind}") as listener,
-        bed.peer(client, f"client-{client_kind}") as dialler,
+        bed.peer(client, f"client-{client_kind}", relay=relay) as dialler,
     ):
         listening = await listener.call("listen")
         done: dict[str, Any] = await dialler.call("connect", key=listening["key"])
@@ -87,3 +89,12 @@ async def test_lost_and_reordered_packets_only_cost_time(client: str, server: st
     async with bed_or_skip(["steady"], loss=0.1, jitter=0.05, seed=3) as bed:
         print(await dial(bed, client, "steady", server, "steady"))
         assert (await bed.statistics())["lost"] > 0
+
+
+@pytest.mark.slow
+@BOTH
+async def test_two_random_nats_meet_at_a_blind_relay(client: str, server: str) -> None:
+    async with bed_or_skip(["random"]) as bed, bed.blind_relay() as relay:
+        done = await dial(bed, client, "random", server, "random", relay=relay)
+        print(done)
+        assert done["remote"].startswith(RELAY_HOST)
