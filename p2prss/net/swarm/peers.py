@@ -22,7 +22,9 @@ from p2prss.crypto.keys import DiscoveryKey, PublicKey
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.swarm.priority import Priority, retry_pause, turn
 
-MAX_DIALS: Final = 3  # at once
+MAX_DIALS: Final = 3  # at once, of those that are not slow
+MAX_SLOW_DIALS: Final = 16  # at once, of all: whoever was killed is announced for twenty minutes still
+SLOW_SECONDS: Final = 2.0  # after which a dial is slow, and others get their turn beside it
 MAX_CONNECTIONS: Final = 64  # with peers that were found, whoever dialled; over it nobody is dialled
 MAX_ACCEPTED: Final = 128  # connections in all over which nobody is let in
 MAX_PER_TOPIC: Final = 24  # connections of a topic for which more are dialled
@@ -43,6 +45,7 @@ class Stage(Enum):
 
     QUEUED = "queued"
     DIALLING = "dialling"
+    SLOW = "slow"  # it is dialled, but nobody waits for it
     LINKED = "linked"
     WAITING = "waiting"  # for its next dial
     RESTING = "resting"  # it failed too often
@@ -60,7 +63,7 @@ class Peer:
     stage: Stage = Stage.QUEUED
     attempts: int = 0
     proven: bool = False  # it was connected once
-    due_at: float = inf  # while it waits or rests
+    due_at: float = inf  # while it waits or rests, and until its dial is slow
     linked_at: float = -inf  # when it was connected last
 
 
@@ -182,7 +185,7 @@ class Peers:
     def ended(self, key: PublicKey, now: float) -> None:
         """A dial came to nothing, or its link is over; ``links`` is told first."""
         peer = self._known.get(key)
-        if peer is not None and peer.stage is Stage.DIALLING:
+        if peer is not None and peer.stage in (Stage.DIALLING, Stage.SLOW):
             self._failed(peer, now)
 
     def give_up(self, key: PublicKey, now: float) -> None:
@@ -202,16 +205,18 @@ class Peers:
         """Whom to dial now; say ``ended`` of each."""
         self._pass_time(now)
         busy = sum(peer.stage is Stage.DIALLING for peer in self._known.values())
+        dialled = busy + sum(peer.stage is Stage.SLOW for peer in self._known.values())
         dials: list[Dial] = []
         served = self.served(now)
         room = self._room
-        while busy < MAX_DIALS and busy < room:
+        while busy < MAX_DIALS and dialled < min(MAX_SLOW_DIALS, room):
             peer = self._next(served)
             if peer is None:
                 break
-            peer.stage = Stage.DIALLING
+            peer.stage, peer.due_at = Stage.DIALLING, now + SLOW_SECONDS
             served.update(peer.topics)
             busy += 1
+            dialled += 1
             dials.append(Dial(peer.key, peer.relays))
         return dials
 
@@ -282,11 +287,13 @@ class Peers:
         self._by_topic.subtract(peer.topics)
 
     def _pass_time(self, now: float) -> None:
-        """Those who have waited are queued, those who have rested are forgotten."""
+        """Those who have waited are queued, those who have rested are forgotten; dials become slow."""
         for peer in [peer for peer in self._known.values() if peer.due_at <= now]:
             peer.due_at = inf
             if peer.stage is Stage.WAITING:
                 peer.stage = Stage.QUEUED
+            elif peer.stage is Stage.DIALLING:
+                peer.stage = Stage.SLOW
             elif peer.stage is Stage.RESTING:
                 self._forget(peer)
 

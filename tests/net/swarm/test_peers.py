@@ -15,8 +15,10 @@ from p2prss.net.swarm.peers import (
     MAX_BANNED,
     MAX_DIALS,
     MAX_PEERS,
+    MAX_SLOW_DIALS,
     MAX_TOPIC_PEERS,
     REST_SECONDS,
+    SLOW_SECONDS,
     TURN_SECONDS,
     Peers,
 )
@@ -50,6 +52,24 @@ def test_three_at_a_time() -> None:
     peers.ended(first[0].key, 1.0)
     (another,) = peers.due(1.0)
     assert another.key not in {dial.key for dial in first}
+
+
+def test_the_dead_hold_nobody_up_for_long() -> None:
+    """Whoever was killed is still announced: dials that tell nothing let others have their turn."""
+    peers = make()
+    for number in range(1, 60):
+        peers.found(topic(0), key(number), (), 0.0)
+    dialled = [len(peers.due(now * SLOW_SECONDS)) for now in range(10)]
+    assert dialled == [3, 3, 3, 3, 3, 1, 0, 0, 0, 0]
+    assert sum(dialled) == MAX_SLOW_DIALS
+    peers = make()
+    peers.found(topic(0), key(1), (), 0.0)
+    assert len(peers.due(0.0)) == 1
+    assert peers.deadline == SLOW_SECONDS
+    assert peers.due(SLOW_SECONDS) == []
+    peers.ended(key(1), 8.0)
+    assert peers.due(8.0) == []
+    assert [dial.key for dial in peers.due(40.0)] == [key(1)]
 
 
 def test_a_topic_without_a_connection_comes_first() -> None:
