@@ -112,7 +112,7 @@ class ClientPunch(PunchSide):
         if later and self._settings.has_relay:
             return self._wait_for_later(now)
         if payload.error:
-            return self._fail("holepunch-aborted", now)
+            return self._fail("double-random" if self._both_random else "holepunch-aborted", now)
         if self.state is State.ROUND_0:
             self._update_remote(payload, None)
             self._token_of_server = payload.token
@@ -197,15 +197,15 @@ class ClientPunch(PunchSide):
             actions = self._reopen()
             if actions:
                 return actions
-        if self._both_random:
-            return self._abort("double-random", now)
         if self.sampler.firewall is Firewall.UNKNOWN:
             return self._abort("cannot-punch", now)
         remote_unknown = self.remote_firewall == Firewall.UNKNOWN
-        moved = self._reopens > 0  # the server knows another socket
+        moved = self._reopens > 0  # the server knows another socket, or can try another one of its own
         if (remote_unknown or self._token_of_server is None or moved) and self._may_repeat:
             self._may_repeat = False
             return self._ask_first()
+        if self._both_random:
+            return self._abort("double-random", now)
         return self._abort("cannot-punch", now) if remote_unknown else self._consider(now)
 
     def _ask_first(self) -> list[Action]:

@@ -34,20 +34,23 @@ NODES: Final = tuple(Endpoint(f"5.0.2.{number}", 49737) for number in range(1, 5
 class Nat:
     """What is in front of one side.
 
-    Args: steady: it keeps one port per socket; open: it lets everything in.
+    Args: steady: it keeps one port per socket; shaky: but not for the first; open: it lets everything in.
     """
 
-    def __init__(self, host: str, random: Random, *, steady: bool = True, open: bool = False) -> None:
+    def __init__(
+        self, host: str, random: Random, *, steady: bool = True, shaky: bool = False, open: bool = False
+    ) -> None:
         self.host = host
         self._random = random
-        self._steady, self._open = steady, open
+        self._steady, self._shaky, self._open = steady, shaky, open
         self._ports: dict[tuple[int, Endpoint | None], int] = {}
         self._sockets: dict[int, int] = {}  # by public port
         self._sent: set[tuple[int, Endpoint]] = set()  # (public port, to)
 
     def send(self, socket: int, to: Endpoint) -> Endpoint:
         """The public address a datagram leaves from."""
-        key = socket, None if self._steady else to
+        steady = self._steady and not (self._shaky and socket == 0)
+        key = socket, None if steady else to
         if key not in self._ports:
             self._ports[key] = self._random.randint(2000, 65000)
             self._sockets[self._ports[key]] = socket
