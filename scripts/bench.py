@@ -29,6 +29,7 @@ from scripts import bench_p2prss
 from tests.interop.js_peer import JsPeer
 
 _BATCH: Final = 128  # blocks per append
+_NETWORK_NODES: Final = 8  # of the DHT that both sides use
 _SIDES: Final = ("p2prss", "reference")
 _WIDTH: Final = 120  # columns, where the output is no terminal
 _ROOT: Final = Path(__file__).parents[1]
@@ -89,6 +90,34 @@ async def our_replicate(directory: Path, load: Load) -> float:
     return await bench_p2prss.replicate(directory, load.blocks, load.block_size, _BATCH)
 
 
+async def reference_replicate_by_key(directory: Path, load: Load) -> float:
+    async with (
+        JsPeer.open(directory / "network") as network,
+        JsPeer.open(directory / "writer") as writer,
+        JsPeer.open(directory / "reader") as reader,
+    ):
+        bootstrap = await network.testnet(_NETWORK_NODES)
+        core = (await writer.open_core(name="bench")).key
+        await writer.bench_append(core, load.blocks, load.block_size, _BATCH)
+        await bench_p2prss.settle()
+        await writer.join(core, bootstrap, client=False)
+        await reader.open_core(key=core)
+        started = trio.current_time()
+        await reader.join(core, bootstrap, server=False)
+        await reader.wait_length(core, load.blocks)
+        info = await reader.download(core, 0, load.blocks)
+        seconds = trio.current_time() - started
+        assert info.contiguous_length == load.blocks
+        return seconds
+
+
+async def our_replicate_by_key(directory: Path, load: Load) -> float:
+    async with JsPeer.open(directory / "network") as network:
+        bootstrap = await network.testnet(_NETWORK_NODES)
+        shape = load.blocks, load.block_size, _BATCH
+        return await bench_p2prss.replicate_by_key(directory, *shape, bootstrap)
+
+
 async def our_publish(directory: Path, load: Load) -> float:
     return await bench_p2prss.publish(directory, load.bytes)
 
@@ -109,6 +138,13 @@ BENCHMARKS: Final = (
         ">= 2.5 x reference",
         our_replicate,
         reference_replicate,
+    ),
+    Benchmark(
+        "replicate-by-key",
+        "likewise found in a DHT, over UDX",
+        ">= 1.0 x reference",
+        our_replicate_by_key,
+        reference_replicate_by_key,
     ),
     Benchmark("publish", "publish from a local origin", ">= 150 MB/s", our_publish),
     Benchmark(

@@ -121,6 +121,19 @@ async def replicate(directory: Path, blocks: int, block_size: int, batch: int) -
             return float((await reader.next())["seconds"])
 
 
+async def replicate_by_key(
+    directory: Path, blocks: int, block_size: int, batch: int, bootstrap: int
+) -> float:
+    """Likewise from looking the topic up in a DHT, whose node is at that port, over UDX."""
+    async with running(*_worker("append", directory / "a", blocks, block_size, batch)) as worker:
+        key = (await worker.next())["key"]
+    await settle()
+    async with running(*_worker("announce", directory / "a", key, bootstrap)) as server:
+        await server.next()
+        async with running(*_worker("find", directory / "b", key, bootstrap, blocks)) as reader:
+            return float((await reader.next())["seconds"])
+
+
 async def help_time() -> float:
     """Seconds of ``p2prss --help``."""
     started = time.perf_counter()
@@ -295,6 +308,42 @@ async def _fetch(home: Path, key: bytes, port: int, blocks: int) -> None:
     store.close()
 
 
+async def _in_swarm(home: Path, key: bytes, bootstrap: int, blocks: int) -> None:
+    """Join a log's swarm: fetch all ``blocks`` and print the seconds, or with 0 share it until stdin closes."""
+    from random import Random
+
+    from p2prss.crypto.keys import CoreKey
+    from p2prss.log.store import Store
+    from p2prss.net.connect.network import open_network
+    from p2prss.net.core import PeerCore
+    from p2prss.net.exchange import Exchange
+    from p2prss.net.swarm.swarm import Swarm
+
+    store = Store.open(home)
+    log = store.open_log(CoreKey(key))
+    async with trio.open_nursery() as nursery:
+        exchange = Exchange(store, nursery)
+        core = PeerCore(exchange.session(log, eager=True))
+        bootstraps = [f"127.0.0.1:{bootstrap}"]
+        async with open_network(exchange.key_pair, bootstraps=bootstraps, host="127.0.0.1") as network:
+            await network.dht.wait_bootstrapped()
+            swarm = Swarm(network, exchange, Random(1))
+            nursery.start_soon(swarm.run)
+            started = time.perf_counter()
+            swarm.join(log.discovery_key, server=not blocks, client=bool(blocks))
+            if blocks:
+                await core.download(0, blocks)
+                _print({"seconds": time.perf_counter() - started})
+                assert log.contiguous_length == blocks
+            else:
+                while not swarm.statistics().announced:  # noqa: ASYNC110  (nobody tells)
+                    await trio.sleep(0.05)
+                _print({"announced": True})
+                await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+            nursery.cancel_scope.cancel()
+    store.close()
+
+
 def _print(answer: dict[str, Any]) -> None:
     print(json.dumps(answer), flush=True)
 
@@ -307,6 +356,10 @@ def main(arguments: Sequence[str]) -> None:
             trio.run(_serve, Path(home), bytes.fromhex(key))
         case ["fetch", home, key, port, blocks]:
             trio.run(_fetch, Path(home), bytes.fromhex(key), int(port), int(blocks))
+        case ["announce", home, key, bootstrap]:
+            trio.run(_in_swarm, Path(home), bytes.fromhex(key), int(bootstrap), 0)
+        case ["find", home, key, bootstrap, blocks]:
+            trio.run(_in_swarm, Path(home), bytes.fromhex(key), int(bootstrap), int(blocks))
         case _:
             sys.exit(f"unknown worker: {' '.join(arguments)}")
 
