@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from random import Random
+from time import time
 from typing import Final, Protocol
 
 import trio
@@ -21,6 +22,7 @@ from p2prss.net.dht.client import Found, OnPeer
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.records import PeerRecord
 from p2prss.net.dht.shell import NetworkView
+from p2prss.net.dht.upkeep import SLEEP_SECONDS
 from p2prss.net.link import Link
 from p2prss.net.swarm.peers import Dial, Peers
 from p2prss.net.swarm.topics import Errand, Kind, Topics
@@ -113,9 +115,14 @@ class SwarmStatistics:
 
 
 class Swarm:
-    """Finds peers for the topics that were joined. ``run`` does it."""
+    """Finds peers for the topics that were joined. ``run`` does it.
 
-    def __init__(self, network: Network, exchange: Links, random: Random) -> None:
+    ``wall_clock`` goes on while the computer sleeps, other than ours.
+    """
+
+    def __init__(
+        self, network: Network, exchange: Links, random: Random, *, wall_clock: Callable[[], float] = time
+    ) -> None:
         self.topics = Topics(random)
         self.peers = Peers(network.key_pair.public_key, random)
         self.dials = 0
@@ -123,6 +130,8 @@ class Swarm:
         self._network = network
         self._dht = network.dht
         self._exchange = exchange
+        self._wall_clock = wall_clock
+        self._clock_offset = wall_clock() - trio.current_time()
         self._online = self._announced = False
         self._relays: dict[DiscoveryKey, tuple[Endpoint, ...]] = {}  # those that were announced
         self._carried: dict[Link, int] = {}  # bytes, at the last count
@@ -204,6 +213,8 @@ class Swarm:
     def _do_what_is_due(self, nursery: trio.Nursery) -> None:
         now = trio.current_time()
         self._tell_of_links(now)
+        if self._has_slept(now):
+            self._begin_again(now)
         for errand in self.topics.due(now):
             nursery.start_soon(self._run_errand, errand)
         if now >= self._look_at:
@@ -237,7 +248,8 @@ class Swarm:
         except NetworkError:
             closest = ()
         now = trio.current_time()
-        if closest or errand.kind is Kind.UNANNOUNCE:
+        self._online = bool(closest) or errand.kind is Kind.UNANNOUNCE
+        if self._online:
             self.topics.done(errand, now, closest)
         else:
             self.topics.failed(errand, now)
@@ -323,12 +335,20 @@ class Swarm:
         view = self._dht.network_view
         while True:
             if host is not None and view.host not in (None, host):
-                now = trio.current_time()
-                self.topics.network_changed(now)
-                self.peers.network_changed(now)
+                self._begin_again(trio.current_time())
                 self._wake.set()
             host = view.host or host
             view = await self._dht.wait_network_change(view)
+
+    def _begin_again(self, now: float) -> None:
+        self.topics.network_changed(now)
+        self.peers.network_changed(now)
+
+    def _has_slept(self, now: float) -> bool:
+        """Whether the computer did, since we asked last: nodes may have forgotten us meanwhile."""
+        offset = self._wall_clock() - now
+        jump, self._clock_offset = offset - self._clock_offset, offset
+        return jump > SLEEP_SECONDS
 
     async def _watch_links(self) -> None:
         while True:

@@ -193,7 +193,7 @@ def links() -> FakeLinks:
 
 
 @pytest.fixture
-def swarm(network: FakeNetwork, links: FakeLinks) -> Swarm:
+async def swarm(network: FakeNetwork, links: FakeLinks) -> Swarm:
     return Swarm(cast(Any, network), links, Random(1))
 
 
@@ -296,6 +296,7 @@ async def test_cut_off_and_back(
     await trio.sleep(600.0)
     assert swarm.statistics().announced == 0
     assert len(network.dht.asked) < 20
+    assert swarm.why_nobody(topic(1)) == "no node of the DHT answers"
     network.dht.down = False
     await trio.sleep(160.0)
     assert swarm.statistics().announced == 1
@@ -312,6 +313,20 @@ async def test_another_address_is_announced_at_once(
     assert len(network.dht.asked) == 1
     network.dht.move("203.0.113.1")
     await trio.sleep(1.0)
+    assert [how for _, how, _ in network.dht.asked] == ["replace", "replace"]
+
+
+async def test_after_a_sleep_all_is_announced_again(
+    nursery: trio.Nursery, autojump_clock: MockClock, network: FakeNetwork, links: FakeLinks
+) -> None:
+    slept = 0.0
+    swarm = Swarm(cast(Any, network), links, Random(1), wall_clock=lambda: trio.current_time() + slept)
+    swarm.join(topic(1), client=False)
+    nursery.start_soon(swarm.run)
+    await trio.sleep(30.0)
+    assert len(network.dht.asked) == 1
+    slept = 3600.0
+    await trio.sleep(10.0)
     assert [how for _, how, _ in network.dht.asked] == ["replace", "replace"]
 
 
