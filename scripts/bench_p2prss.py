@@ -309,7 +309,7 @@ async def _fetch(home: Path, key: bytes, port: int, blocks: int) -> None:
 
 
 async def _in_swarm(home: Path, key: bytes, bootstrap: int, blocks: int) -> None:
-    """Join a log's swarm: fetch all ``blocks`` and print the seconds, or with 0 share it until stdin closes."""
+    """Join a log's swarm: fetch all ``blocks`` and print the seconds, or share it if that is 0."""
     from random import Random
 
     from p2prss.crypto.keys import CoreKey
