@@ -238,6 +238,19 @@ class Peers:
                 return peer.key
         return None
 
+    def surplus(self, now: float, quiet: Collection[PublicKey]) -> PublicKey | None:
+        """A quiet link to end because nobody can be let in any more: of a topic that has most."""
+        if len(self._linked) < MAX_ACCEPTED:
+            return None
+        served = self.linked_topics(now)
+        crowds = {
+            key: min((served[topic] for topic in topics), default=len(self._linked))
+            for key, topics in self._linked.items()
+            if key in quiet
+        }
+        largest = max(crowds.values(), default=0)
+        return None if largest < 2 else next(key for key, crowd in crowds.items() if crowd == largest)
+
     def linked_topics(self, now: float) -> Counter[DiscoveryKey]:
         """How many connections each topic has that has some."""
         counts: Counter[DiscoveryKey] = Counter()

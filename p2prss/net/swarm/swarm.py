@@ -6,6 +6,7 @@ their own, and every stream goes to the exchange, which runs all logs that two p
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -135,6 +136,7 @@ class Swarm:
         self._online = self._announced = False
         self._relays: dict[DiscoveryKey, tuple[Endpoint, ...]] = {}  # those that were announced
         self._carried: dict[Link, int] = {}  # bytes, at the last count
+        self._using: Counter[PublicKey] = Counter()  # connections that we made or let in
         self._quiet: frozenset[PublicKey] = frozenset()
         self._last_failure: dict[DiscoveryKey, str] = {}
         self._look_at = -inf  # when to look for a link to end
@@ -174,7 +176,8 @@ class Swarm:
 
         async def revoke(topic: DiscoveryKey, start: Iterable[Endpoint]) -> None:
             async with limit:
-                await self._dht.unannounce(topic, self._network.key_pair, start=start)
+                with suppress(NetworkError):
+                    await self._dht.unannounce(topic, self._network.key_pair, start=start)
 
         with trio.move_on_after(LEAVE_SECONDS):
             async with trio.open_nursery() as nursery:
@@ -224,8 +227,8 @@ class Swarm:
             nursery.start_soon(self._dial, dial)
 
     def _make_room(self, now: float) -> None:
-        """End a link when topics that have none are waiting for room."""
-        spare = self.peers.spare(now, self._quiet)
+        """End a link when topics that have none are waiting for room, or nobody can be let in any more."""
+        spare = self.peers.spare(now, self._quiet) or self.peers.surplus(now, self._quiet)
         if spare is not None:
             for link in self._exchange.links:
                 if _remote(link) == spare:
@@ -311,6 +314,7 @@ class Swarm:
 
     async def _use(self, peer: PeerStream) -> None:
         """One connection, until it ends; who broke the rules is not let in again for a while."""
+        self._using[peer.public_key] += 1
         try:
             await self._exchange.use_peer_stream(peer)
         except RemoteProtocolError as error:
@@ -321,7 +325,11 @@ class Swarm:
                 self.peers.ban(peer.public_key, now)
         except P2prssError:
             pass  # it broke; the machine decides when to try again
-        self._wake.set()
+        finally:
+            self._using[peer.public_key] -= 1
+            if not self._using[peer.public_key]:
+                del self._using[peer.public_key]
+            self._wake.set()
 
     async def _wait_announced(self) -> None:
         await self._network.wait_announced()
@@ -364,7 +372,7 @@ class Swarm:
                 for link, count in carried.items()
                 if count - self._carried.get(link, 0) > QUIET_BYTES
             }
-            self._quiet = frozenset({key for link in carried if (key := _remote(link))} - busy)
+            self._quiet = frozenset(self._using.keys() - busy)
             self._carried = carried
             await trio.sleep(QUIET_SECONDS)
 

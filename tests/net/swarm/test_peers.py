@@ -241,6 +241,20 @@ def test_full_links_are_shared_by_turns() -> None:
     assert [dial.key for dial in peers.due(400.0)] == [key(4)]
 
 
+def test_when_nobody_can_be_let_in_a_crowd_gives_way() -> None:
+    """A popular feed must not keep the listeners of all others out."""
+    peers = make()
+    popular = [(number, 1) for number in range(1, MAX_ACCEPTED)]
+    peers.links(linked(*popular), 0.0)
+    everybody = {key(number) for number in range(2 * MAX_ACCEPTED)}
+    assert peers.surplus(0.0, everybody) is None
+    peers.links(linked((999, 2), *popular), 0.0)
+    assert peers.surplus(0.0, {key(999)}) is None  # it is alone
+    assert peers.surplus(0.0, {key(999), key(7), key(8)}) == key(7)
+    peers.give_up(key(7), 0.0)
+    assert peers.admits(key(1000), 0.0)
+
+
 def test_a_new_network_is_a_new_chance() -> None:
     peers = make()
     peers.found(topic(1), key(1), (), 0.0)
