@@ -66,8 +66,13 @@ _IMPURE: Final = _FILES | _SOCKETS | {"ctypes", "multiprocessing", "random", "se
 _PURE_LOG: Final = {"authority", "bitfield", "flat_tree", "manifest", "merkle", "proof", "proof_parts"}
 _STORED_LOG: Final = {"log", "memory_storage", "sqlite_storage", "storage", "store"}
 _NET_SHELLS: Final = {  # in packages of net; all else there is a machine
+    "connect": {
+        *("announcer", "blind_relay", "client", "network", "parts", "punch_sockets", "puncher"),
+        *("search", "server", "visit"),
+    },
     "dht": {"bootstrap", "client", "shell", "udp"},
     "lan": {"interfaces", "lan", "mdns"},
+    "swarm": {"swarm"},
     "udx": {"endpoint", "socket", "trio_stream"},
 }
 _TRIO_FEED: Final = {"address", "capture", "fetch", "mirror", "writer"}

@@ -12,6 +12,7 @@ from p2prss.cli.options import (
     Http,
     Latest,
     Listen,
+    MapPort,
     NetworkOptions,
     NoDht,
     NoHttp,
@@ -57,6 +58,7 @@ def publish(
     bootstrap: Bootstrap = None,
     no_dht: NoDht = False,
     no_lan: NoLan = False,
+    map_port: MapPort = False,
     http: Http = None,
     no_http: NoHttp = False,
 ) -> None:
@@ -78,7 +80,7 @@ def publish(
         confirmed=yes,
         allow_private=allow_private,
     )
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http))
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port))
 
 
 def follow(
@@ -96,6 +98,7 @@ def follow(
     bootstrap: Bootstrap = None,
     no_dht: NoDht = False,
     no_lan: NoLan = False,
+    map_port: MapPort = False,
     http: Http = None,
     no_http: NoHttp = False,
 ) -> None:
@@ -109,7 +112,7 @@ def follow(
 
     wanted = _wanted(latest=latest, all_=all_, none=on_demand, default_all=False)
     order = FollowOrder(feed=feed, once=once, wanted=wanted, patience=_patience(timeout, once=once))
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http))
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port))
 
 
 def seed(
@@ -125,6 +128,7 @@ def seed(
     bootstrap: Bootstrap = None,
     no_dht: NoDht = False,
     no_lan: NoLan = False,
+    map_port: MapPort = False,
 ) -> None:
     """Keep whole feeds, or any Hyperdrive, and share them.
 
@@ -139,7 +143,7 @@ def seed(
     if not wanted:
         raise UsageError("nothing to seed: give a KEY or --file LIST")
     order = SeedOrder(feeds=tuple(wanted), once=once, patience=_patience(timeout, once=once))
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, no_http=True))
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, no_http=True, map_port=map_port))
 
 
 def _run(ctx: typer.Context, order: "Order", network: NetworkOptions) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from p2prss.cli.context import Context
+from p2prss.cli.options import MapPort
 from p2prss.cli.output import printable
 
 if TYPE_CHECKING:
@@ -35,13 +36,6 @@ Public = Annotated[
         "--public",
         metavar="HOST:PORT",
         help="Where all others reach this node, if not where it thinks: a name, or a forwarded port.",
-    ),
-]
-MapPort = Annotated[
-    bool,
-    typer.Option(
-        "--map-port",
-        help="Ask the router to forward the port while this runs (NAT-PMP; UPnP with p2prss[upnp]).",
     ),
 ]
 Every = Annotated[

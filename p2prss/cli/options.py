@@ -31,6 +31,13 @@ Bootstrap = Annotated[
 ]
 NoDht = Annotated[bool, typer.Option("--no-dht", help="Don't look for peers in the DHT.")]
 NoLan = Annotated[bool, typer.Option("--no-lan", help="Don't look for peers on the local network.")]
+MapPort = Annotated[
+    bool,
+    typer.Option(
+        "--map-port",
+        help="Ask the router to forward the ports that peers come to (NAT-PMP; UPnP with p2prss[upnp]).",
+    ),
+]
 Http = Annotated[
     str | None,
     typer.Option("--http", metavar="HOST:PORT", help=f"Serve podcast apps here; default {DEFAULT_HTTP}."),
@@ -71,6 +78,7 @@ class NetworkOptions:
     no_lan: bool = False
     http: str | None = None
     no_http: bool = False
+    map_port: bool = False
 
     def settings(self, home: Path | None) -> "NodeSettings":
         """Checked. Raises: UsageError for an address that is none."""
@@ -83,6 +91,7 @@ class NetworkOptions:
             bootstrap=self.bootstrap or (),
             dht=not self.no_dht,
             lan=not self.no_lan,
+            map_port=self.map_port,
             http=self.http,
             no_http=self.no_http,
         )

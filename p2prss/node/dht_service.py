@@ -25,9 +25,10 @@ from p2prss.net.dht.client import DhtNode
 from p2prss.net.dht.endpoint import Endpoint, is_ipv4
 from p2prss.net.dht.udp import UdpSocket
 from p2prss.net.lan.interfaces import local_interfaces
-from p2prss.net.nat_pmp import PortMapping, Transport
+from p2prss.net.nat_pmp import Transport
 from p2prss.net.port_mapping import default_gateway, keep_port_mapped
 from p2prss.node.events import Notice
+from p2prss.node.forwarded_port import ForwardedPort
 
 ANY: Final = "0.0.0.0"  # listening everywhere
 NOBODY_SECONDS: Final = 10.0  # without an answer of a bootstrap node, until we say so
@@ -104,37 +105,6 @@ class DhtServiceSettings:
             )
         place = None if listen is None else Address.parse(listen, default_host=ANY)
         return cls(place, tuple(bootstrap), known, statistics_seconds, map_port)
-
-
-class ForwardedPort:
-    """What the router does for us at this moment."""
-
-    def __init__(self) -> None:
-        self.outcome: PortMapping | str | None = None  # a mapping, or why there is none
-        self.changed = trio.Event()
-
-    def change(self, outcome: PortMapping | str) -> None:
-        """Take the newest outcome."""
-        self.outcome = outcome
-        self.changed.set()
-        self.changed = trio.Event()
-
-    @property
-    def public(self) -> Address | None:
-        """Where the internet reaches us by it."""
-        found = self.outcome
-        return Address(found.host, found.port) if isinstance(found, PortMapping) and found.public else None
-
-    def __str__(self) -> str:
-        match self.outcome:
-            case PortMapping(public=True):
-                return f"the router forwards {self.outcome} to this node"
-            case PortMapping():
-                return (
-                    f"the router forwards {self.outcome}, but is behind another NAT itself: that is no help"
-                )
-            case reason:
-                return f"no port is forwarded: {reason}"
 
 
 class DhtService:

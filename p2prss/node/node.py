@@ -33,10 +33,12 @@ from p2prss.net import tcp
 from p2prss.net.address import Address
 from p2prss.net.exchange import Exchange
 from p2prss.net.lan.lan import Lan
+from p2prss.net.nat_pmp import Transport
 from p2prss.net.swarm.swarm import Swarm
 from p2prss.node.control import serve_control
 from p2prss.node.events import Error, Event, Notice, Ready
 from p2prss.node.follower import Follower
+from p2prss.node.forwarded_port import forward_port
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
@@ -85,6 +87,9 @@ class Node:
             for listener in await tcp.open_listeners(address):
                 self.listening.append(tcp.bound_address(listener))
                 self._nursery.start_soon(tcp.serve_listener, listener, self._use_accepted, self._nursery)
+        if self.settings.map_port:
+            for port in {address.port for address in self.listening}:
+                self._nursery.start_soon(forward_port, Transport.TCP, port, self.tell)
         if self.settings.lan:
             self.lan = Lan(
                 self.exchange,
@@ -98,6 +103,10 @@ class Node:
         await self._nursery.start(serve_control, self)
         if with_http and self.settings.http is not None:
             await self._start_http(self.settings.http)
+
+    def tell(self, message: str) -> None:
+        """Say something to whoever started the node."""
+        self.emit(Notice(message=message))
 
     def dial(self, address: Address) -> None:
         """Keep a link to this peer from now on."""
@@ -337,7 +346,7 @@ async def open_node(settings: NodeSettings, emit: Emit, *, with_http: bool = Tru
         await trio.to_thread.run_sync(partial(shutil.rmtree, settings.home.incoming, ignore_errors=True))
         async with trio.open_nursery() as nursery:
             node = Node(settings, store, nursery, emit)
-            async with open_swarm(settings, node.exchange) as node.swarm:
+            async with open_swarm(settings, node.exchange, node.tell) as node.swarm:
                 await node.start(with_http=with_http)
                 yield node
             nursery.cancel_scope.cancel()

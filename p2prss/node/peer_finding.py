@@ -1,6 +1,6 @@
 """A node's part in the DHT: found by the keys of its feeds, and finding others that have them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import SystemRandom
 
@@ -9,14 +9,19 @@ import trio
 from p2prss.net.connect.network import open_network
 from p2prss.net.dht.bootstrap import PUBLIC_BOOTSTRAPS
 from p2prss.net.exchange import Exchange
+from p2prss.net.nat_pmp import Transport
 from p2prss.net.swarm.swarm import Swarm
+from p2prss.node.forwarded_port import forward_port
 from p2prss.node.settings import NodeSettings
 
 
 @asynccontextmanager
-async def open_swarm(settings: NodeSettings, exchange: Exchange) -> AsyncIterator[Swarm | None]:
+async def open_swarm(
+    settings: NodeSettings, exchange: Exchange, tell: Callable[[str], None]
+) -> AsyncIterator[Swarm | None]:
     """A swarm that runs until the block ends, and takes its leave then; None when the DHT is not wanted.
 
+    ``tell`` hears of the forwarded port, if that is wanted.
     Raises: NetworkError when the system gives us no UDP sockets.
     """
     if not settings.dht:
@@ -28,6 +33,8 @@ async def open_swarm(settings: NodeSettings, exchange: Exchange) -> AsyncIterato
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(swarm.run)
+                if settings.map_port:
+                    nursery.start_soon(forward_port, Transport.UDP, network.port, tell)
                 try:
                     yield swarm
                 finally:

@@ -17,6 +17,8 @@ class NodeSettings:
 
     The command line asks for both; who imports us says so, for they reach beyond this machine.
 
+    ``map_port`` has the router forward the ports that peers come to.
+
     ``http`` None means that podcast apps are not served.
 
     With ``http_may_move`` (nobody asked for the port by name) a busy port is replaced by a free one.
@@ -28,6 +30,7 @@ class NodeSettings:
     bootstrap: tuple[Address, ...] = ()  # of the DHT; empty means the public ones
     dht: bool = False
     lan: bool = False
+    map_port: bool = False
     http: Address | None = DEFAULT_HTTP
     http_may_move: bool = True
 
@@ -41,6 +44,7 @@ class NodeSettings:
         bootstrap: Iterable[str] = (),
         dht: bool = False,
         lan: bool = False,
+        map_port: bool = False,
         http: str | None = None,
         no_http: bool = False,
     ) -> "NodeSettings":
@@ -55,6 +59,7 @@ class NodeSettings:
             bootstrap=tuple(Address.parse(text) for text in bootstrap),
             dht=dht,
             lan=lan,
+            map_port=map_port,
             http=None if no_http else Address.parse(http) if http else DEFAULT_HTTP,
             http_may_move=http is None,
         )

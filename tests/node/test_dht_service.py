@@ -2,6 +2,7 @@
 
 import struct
 from ipaddress import IPv4Interface
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -21,7 +22,9 @@ from p2prss.node.dht_service import (
     open_dht_service,
     run_dht_service,
 )
-from p2prss.node.events import Notice
+from p2prss.node.events import Event, Notice
+from p2prss.node.node import open_node
+from p2prss.node.settings import NodeSettings
 
 PATIENCE: Final = 15  # seconds, for what takes a fraction of one
 LOOPBACK: Final = Address("127.0.0.1", 0)
@@ -72,6 +75,40 @@ async def test_a_forwarded_port_is_where_others_find_the_node(outside: str, reac
     assert listening.bootstrap.startswith(f"{outside}:" if reachable else "127.0.0.1:")
     assert f"UDP {outside}:" in notice.message
     assert ("behind another NAT" in notice.message) is not reachable
+
+
+async def test_the_ports_of_a_node_with_feeds_are_forwarded_when_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that peers come to: TCP where it listens, UDP for the DHT."""
+    asked: list[str] = []
+    monkeypatch.setattr(port_mapping, "default_gateway", lambda: asked.append("gateway"))
+    told, notices = trio.open_memory_channel[str](100)
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Notice):
+            told.send_nowait(event.message)
+
+    async def heard(*, map_port: bool) -> set[str]:
+        settings = NodeSettings.of(
+            home=tmp_path / "home",
+            listen=("127.0.0.1:0",),
+            bootstrap=(bootstrap,),
+            dht=True,
+            map_port=map_port,
+        )
+        async with open_node(settings, tell, with_http=False):
+            with trio.move_on_after(5 if map_port else 0.3):
+                return {await notices.receive(), await notices.receive()}
+        return set()
+
+    async with open_dht_service(DhtServiceSettings(listen=LOOPBACK)) as service:
+        bootstrap = service.listening.bootstrap
+        assert await heard(map_port=False) == set()
+        assert asked == []
+        lines = await heard(map_port=True)
+    assert {line.split()[0] for line in lines} == {"TCP", "UDP"}
+    assert all("no port is forwarded: this machine has no default route" in line for line in lines)
 
 
 async def test_no_router_is_asked_unless_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,11 @@ class PeerNetwork:
         """The server while ``serve`` runs, for its counters."""
         return self._server
 
+    @property
+    def port(self) -> int:
+        """The UDP port that strangers are told about."""
+        return self.udx.sockets[0].address[1]
+
     async def wait_announced(self) -> None:
         """Until a node relays for us, so that others can find us by our key."""
         await self._announcer.wait_announced()

@@ -11,10 +11,12 @@ Source: hyperdht 6.34.0 lib/holepuncher.js; spec/07-net.
 
 from collections.abc import Sequence
 from math import inf
-from random import Random
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from p2prss.net.dht.endpoint import MAX_PORT, Endpoint
+
+if TYPE_CHECKING:
+    from random import Random
 
 PROBE: Final = b"\0"  # all of a probe
 LOW_TTL: Final = 5  # hops: opens our own NAT, and is dropped on the way to the other's
@@ -81,7 +83,7 @@ class SteadyProbes:
 class GuessedPorts:
     """The remote has a port per destination: probes from one socket to random ports of its host."""
 
-    def __init__(self, host: str, now: float, random: Random) -> None:
+    def __init__(self, host: str, now: float, random: "Random") -> None:
         self.deadline = now
         self._host = host
         self._random = random

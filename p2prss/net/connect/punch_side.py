@@ -12,8 +12,7 @@ Source: hyperdht 6.34.0 lib/holepuncher.js, lib/nat.js; spec/07-net.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2prss.net.connect.probes import (
     MAX_SPREAD_SOCKETS,
@@ -28,6 +27,9 @@ from p2prss.net.connect.probes import (
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.handshake import Firewall, HandshakeError, HolepunchPayload, holepunch_token
 from p2prss.net.dht.nat import PunchSampler
+
+if TYPE_CHECKING:
+    from random import Random
 
 MAX_ADDRESSES: Final = 8  # of a remote that get probes
 MAX_REOPENS: Final = 3  # sockets tried instead of one whose NAT makes no sense
@@ -101,7 +103,7 @@ class PunchSettings:
     remote_firewall: int
     firewalled: bool
     token_secret: bytes = field(repr=False)
-    random: Random
+    random: "Random"
     random_punches: RandomPunches
     accepts: Callable[[str], bool] = lambda _host: True
     has_relay: bool = False

@@ -15,12 +15,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
-from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2prss.crypto.keys import DiscoveryKey, PublicKey
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.swarm.priority import Priority, retry_pause, turn
+
+if TYPE_CHECKING:
+    from random import Random
 
 MAX_DIALS: Final = 3  # at once, of those that are not slow
 MAX_SLOW_DIALS: Final = 16  # at once, of all: whoever was killed is announced for twenty minutes still
@@ -80,7 +82,7 @@ class Peers:
     def __init__(
         self,
         own: PublicKey,
-        random: Random,
+        random: "Random",
         *,
         max_connections: int = MAX_CONNECTIONS,
         max_per_topic: int = MAX_PER_TOPIC,

@@ -5,10 +5,12 @@ spec/07-net, "Swarm".
 """
 
 from enum import IntEnum
-from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2prss.crypto.keys import PublicKey
+
+if TYPE_CHECKING:
+    from random import Random
 
 MAX_ATTEMPTS: Final = 3  # in a row that failed, then a peer is let be until it is found again
 
@@ -48,7 +50,7 @@ def turn(attempts: int, *, explicit: bool) -> Turn:
     return Turn(Priority.LOW, MAX_ATTEMPTS) if explicit else Turn(None, attempts)
 
 
-def retry_pause(attempts: int, random: Random, *, proven: bool, explicit: bool) -> float | None:
+def retry_pause(attempts: int, random: "Random", *, proven: bool, explicit: bool) -> float | None:
     """Seconds until a peer is dialled again after its ``attempts``-th failure; None: it is not."""
     if attempts <= MAX_ATTEMPTS:
         return random.uniform(*_PAUSES[proven][max(attempts, 1) - 1])

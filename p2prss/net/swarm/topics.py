@@ -16,11 +16,13 @@ from enum import Enum
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2prss.crypto.keys import DiscoveryKey
 from p2prss.net.dht.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from random import Random
 
 MAX_ERRANDS: Final = 8  # at once; each asks some thirty nodes
 REFRESH_SECONDS: Final = 600.0  # between announcements: nodes keep them for 800 to 1600
@@ -73,7 +75,7 @@ class Topic:
 class Topics:
     """The machine. Announcing waits until ``may_announce``: before, nobody knows how to reach us."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: "Random") -> None:
         self._random = random
         self._topics: dict[DiscoveryKey, Topic] = {}
         self._leaving: deque[Errand] = deque()
