@@ -18,7 +18,8 @@ from p2prss.net.dht.state import CLIENT, SERVER, NodeState
 
 STABLE_SECONDS: Final = 20 * 60.0  # until an adaptive node becomes persistent
 MORE_STABLE_SECONDS: Final = 60 * 60.0  # until a failed check of the same host is repeated
-RETRY_SECONDS: Final = 60.0  # until a persistent-by-wish node tries again
+FIRST_RETRY: Final = 5.0  # seconds until a persistent-by-wish node tries again; doubled each time
+RETRY_SECONDS: Final = 60.0  # likewise, at most
 MOVED_SAMPLES: Final = 4  # answers about our address before we believe that it changed
 ASKED: Final = 5  # nodes
 NEEDED: Final = 3  # answers on the server socket; 1 when fewer than five could be asked
@@ -45,9 +46,12 @@ class Reachability:
         self._checked_host: str | None = None  # that failed
         self._checking = False
         self._next_check_at = now + STABLE_SECONDS
+        self._pause = FIRST_RETRY
 
     def bootstrapped(self, now: float) -> None:
         """The table is filled for the first time: see how we are reached."""
+        if self._state.config.ephemeral is False:
+            self._next_check_at = now + self._pause
         self._check(now, final=False)
 
     def tick(self, now: float) -> None:
@@ -62,9 +66,8 @@ class Reachability:
             self._moved_away(now)
         if now < self._next_check_at or not self._wants_more():
             return
-        self._next_check_at = now + (
-            RETRY_SECONDS if state.config.ephemeral is False else MORE_STABLE_SECONDS
-        )
+        self._pause = min(2 * self._pause, RETRY_SECONDS)
+        self._next_check_at = now + (self._pause if state.config.ephemeral is False else MORE_STABLE_SECONDS)
         if self._checked_host is None or self._checked_host != state.sampler.host:
             self._check(now, final=state.config.ephemeral is not False)
 
