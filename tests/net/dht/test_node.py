@@ -393,6 +393,18 @@ def test_only_proof_makes_a_node_reachable(nat_open: bool) -> None:
         assert machine.state.request_socket == SERVER
 
 
+def test_a_node_that_is_to_keep_records_asks_soon_again_when_the_first_proof_is_lost() -> None:
+    machine = ephemeral(*NODES[:3], wish=False)
+    bootstrap_by_hand(machine, NODES, SEEN_AS, nat_open=False)
+    for second in range(1, 5):
+        machine.handle_timer(float(second))
+    machine.data_to_send()
+    for second in range(5, 16):
+        machine.handle_timer(float(second))
+    sent = [decode_datagram(data, SEEN_AS) for _, _, data in machine.data_to_send()]
+    assert any(isinstance(one, Request) and one.internal and one.command == Internal.PING_NAT for one in sent)
+
+
 def test_a_node_that_may_choose_waits_twenty_minutes() -> None:
     machine = ephemeral(*NODES[:3])
     bootstrap_by_hand(machine, NODES, SEEN_AS, nat_open=True)
