@@ -23,6 +23,7 @@ from p2prss.net.address import Address
 from p2prss.net.dht.bootstrap import Bootstrap
 from p2prss.net.dht.client import DhtNode
 from p2prss.net.dht.endpoint import Endpoint, is_ipv4
+from p2prss.net.dht.shell import NetworkView
 from p2prss.net.dht.udp import UdpSocket
 from p2prss.net.lan.interfaces import local_interfaces
 from p2prss.net.nat_pmp import Transport
@@ -167,8 +168,9 @@ class DhtService:
     async def run(self, tell: Tell) -> None:
         """Say where the node is, and what it does, until cancelled; the last words are its statistics."""
         async with trio.open_nursery() as nursery:
-            tell(self.listening)
-            nursery.start_soon(self._tell_addresses, tell)
+            told, view = self.listening, self.node.network_view
+            tell(told)
+            nursery.start_soon(self._tell_addresses, tell, told, view)
             if self._settings.map_port:
                 nursery.start_soon(self._tell_forwarded, tell)
             if self._settings.bootstrap:
@@ -192,9 +194,8 @@ class DhtService:
                 tell(Notice(message=f"{what}; start the node again, and tell the others its new address"))
             self._missed = now
 
-    async def _tell_addresses(self, tell: Tell) -> None:
-        """Tell anew when others see us elsewhere than we thought."""
-        told, view = self.listening, self.node.network_view
+    async def _tell_addresses(self, tell: Tell, told: Listening, view: NetworkView) -> None:
+        """Tell anew when others see us elsewhere than was ``told`` when the network had that ``view``."""
         while True:
             view = await self.node.wait_network_change(view)
             if (now := self.listening) != told:
