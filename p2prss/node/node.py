@@ -235,11 +235,15 @@ class Node:
             if feed.conflict is not None:
                 raise feed.conflict
             await run(once=once)
+            if feed.conflict is not None:  # of its second log, which was not open yet
+                raise feed.conflict
         except (ConflictError, BaseExceptionGroup) as error:
             others = error.split(ConflictError)[1] if isinstance(error, BaseExceptionGroup) else None
-            if once or others is not None:
+            if once:
                 raise
             self._tell_conflict(feed.db.log)
+            if others is not None:  # the end of the node, perhaps, which came at the same moment
+                raise others from None
             await trio.sleep_forever()
 
     def _tell_conflict(self, log: Log) -> None:
