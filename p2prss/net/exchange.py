@@ -143,8 +143,9 @@ class Exchange:
         session.freeze()
         self._close_channels(session)
         try:
-            evidence = await trio.to_thread.run_sync(make_evidence, log, other)
-            await trio.to_thread.run_sync(self.store.freeze, log, evidence)
+            with trio.CancelScope(shield=True):  # what was found out is kept, even if we end just now
+                evidence = await trio.to_thread.run_sync(make_evidence, log, other)
+                await trio.to_thread.run_sync(self.store.freeze, log, evidence)
         except StorageError:
             log.frozen = True  # while we run; afterwards it will be found out again
         self._on_conflict(log)
