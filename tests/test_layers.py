@@ -51,7 +51,9 @@ _FROM_OUTSIDE: Final[dict[str, frozenset[str]]] = {
     "drive": frozenset({"msgspec"}),
     "feed": frozenset({"httpx", "httpcore", "feedparser", "lxml", "feedgen", "msgspec", "trio", "mutagen"}),
     "net": frozenset({"trio", "nacl", "zeroconf", "ifaddr"}),
-    "serve": frozenset({"trio", "starlette", "hypercorn", "h11", "jinja2", "msgspec", "segno"}),
+    "serve": frozenset(
+        {"trio", "starlette", "hypercorn", "h11", "jinja2", "msgspec", "segno", "nh3", "brotli"}
+    ),
     "node": frozenset({"trio", "starlette", "httpx", "msgspec", "platformdirs"}),
     "cli": frozenset({"typer", "click", "rich", "trio", "msgspec"}),
 }
