@@ -16,11 +16,11 @@ import trio
 
 from p2prss.errors import DiskFullError, FetchError, P2prssError, TryAgainError
 from p2prss.feed.changes import with_record
-from p2prss.feed.fetch import Fetched, Fetcher, Retries
 from p2prss.feed.media_types import settle
 from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent, MirrorReport
 from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy
-from p2prss.feed.origin_url import redact
+from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
+from p2prss.feed.origin.url import redact
 from p2prss.feed.policy import (
     Announced,
     announced,

@@ -20,7 +20,6 @@ from p2prss.errors import FeedFormatError, FetchError
 from p2prss.feed.archive import CHANNEL_PATH
 from p2prss.feed.capture import Ask, Capture
 from p2prss.feed.changes import assets_of, find_changes
-from p2prss.feed.fetch import Fetched, Fetcher, Retries, Validators
 from p2prss.feed.mirror_report import (
     FeedRead,
     FilesLeftOut,
@@ -39,7 +38,8 @@ from p2prss.feed.model import (
     ParsedFeed,
     Role,
 )
-from p2prss.feed.origin_url import public_url, secrets_of
+from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries, Validators
+from p2prss.feed.origin.url import public_url, secrets_of
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import announced, within
 from p2prss.feed.render import Alternate, ItemSource, Serving, render_feed

@@ -25,7 +25,7 @@ from p2prss.errors import (
     UsageError,
 )
 from p2prss.feed.model import ArchivedItem, Role
-from p2prss.feed.origin_url import redact
+from p2prss.feed.origin.url import redact
 from p2prss.log.checking import VerifyReport
 from p2prss.log.store import Store
 from p2prss.net.exchange import Exchange

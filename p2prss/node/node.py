@@ -26,7 +26,7 @@ from p2prss.errors import (
     StorageError,
     UsageError,
 )
-from p2prss.feed.origin_url import secrets_of, source_url, urlsplit_or_fail
+from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
 from p2prss.log.log import FROZEN, Log
 from p2prss.log.store import Store
 from p2prss.net import tcp

@@ -30,10 +30,10 @@ import trio
 
 from p2prss import __version__
 from p2prss.errors import FetchError, TryAgainError
-from p2prss.feed.address import VettingBackend
-from p2prss.feed.body_file import BodyFile, os_reason
 from p2prss.feed.media_types import plain, sniff
-from p2prss.feed.origin_url import origin_of, path_of, redact, source_url, urlsplit_or_fail, without_user
+from p2prss.feed.origin.address import VettingBackend
+from p2prss.feed.origin.body_file import BodyFile, os_reason
+from p2prss.feed.origin.url import origin_of, path_of, redact, source_url, urlsplit_or_fail, without_user
 from p2prss.units import KIB, MIB
 
 MAX_REDIRECTS: Final = 10  # chains of analytics prefixes are normal

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from p2prss.errors import FetchError, TryAgainError
-from p2prss.feed.address import is_public
-from p2prss.feed.fetch import USER_AGENT, Fetched, Fetcher, Retries, Validators
-from p2prss.feed.origin_url import public_url, redact
+from p2prss.feed.origin.address import is_public
+from p2prss.feed.origin.fetch import USER_AGENT, Fetched, Fetcher, Retries, Validators
+from p2prss.feed.origin.url import public_url, redact
 from p2prss.units import MIB
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 
@@ -247,7 +247,7 @@ async def test_at_most_two_connections_to_a_host(origin: Origin, tmp_path: Path)
 async def test_a_silent_origin_is_left(
     origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2prss.feed.fetch.SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("p2prss.feed.origin.fetch.SILENCE_SECONDS", 0.2)
     origin.set_rules(["*.mp3 stall=50% hold=1"])
     with pytest.raises(FetchError, match="in time"):
         await fetch(origin, tmp_path, retries=Retries(attempts=1))

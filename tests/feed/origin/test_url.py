@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2prss.feed.origin_url import secrets_of
+from p2prss.feed.origin.url import secrets_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The way to an origin: addresses, vetting them, getting bodies."""
