@@ -58,15 +58,25 @@ class Crowd:
     count: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     number: int = 0
+    waiting: int = 0  # members that do not have everything yet
+    complete: trio.Event = field(default_factory=trio.Event)  # set when there is one less
 
     def home(self) -> Path:
         self.number += 1
         return self.folder / f"member{self.number}"
 
     async def stay(self) -> None:
-        """As long as a member stays once it has everything."""
+        """As long as a member stays once it has everything; in the end, until everybody has."""
         with trio.move_on_at(self.ends_at):
             await trio.sleep(self.random.uniform(5, 90))
+        while trio.current_time() >= self.ends_at and self.waiting:
+            await self.complete.wait()
+
+    def completed(self) -> None:
+        """One more has everything, or has given up."""
+        self.waiting -= 1
+        self.complete.set()
+        self.complete = trio.Event()
 
 
 async def follow(crowd: Crowd, home: Path, how: str) -> None:
@@ -85,6 +95,8 @@ async def follow(crowd: Crowd, home: Path, how: str) -> None:
             await program.event("synced", seconds=PATIENCE + 5)
         if patience.cancelled_caught:
             crowd.failures.append(f"p2prss: {program}")
+        crowd.completed()
+        if patience.cancelled_caught:
             return
         crowd.seconds["p2prss"].append(trio.current_time() - started)
         await crowd.stay()
@@ -114,6 +126,8 @@ async def mirror(crowd: Crowd, home: Path, how: str) -> None:
                 await peer.mirror(key, home / "mirror")
             if patience.cancelled_caught:
                 crowd.failures.append(f"reference, {stage}: {await peer.stats()}")
+            crowd.completed()
+            if patience.cancelled_caught:
                 return
             crowd.seconds["reference"].append(trio.current_time() - started)
             await crowd.stay()
@@ -130,6 +144,7 @@ async def place(crowd: Crowd, kind: str) -> None:
     while trio.current_time() < crowd.ends_at:
         home, how = crowd.home(), crowd.random.choice(("leave", "crash"))
         crowd.count[f"{kind}: {how}"] += 1
+        crowd.waiting += 1
         await (follow if kind == "p2prss" else mirror)(crowd, home, how)
         await trio.to_thread.run_sync(shutil.rmtree, home, True)
         await trio.sleep(crowd.random.uniform(0, 3))

@@ -60,17 +60,20 @@ class Client:
         self._parts = parts
         self._out_of_reach: OrderedDict[PublicKey, None] = OrderedDict()  # for the NATs between us
 
-    async def connect(self, public_key: PublicKey, relays: Sequence[Endpoint] = ()) -> PeerStream:
+    async def connect(
+        self, public_key: PublicKey, relays: Sequence[Endpoint] = (), *, brief: bool = False
+    ) -> PeerStream:
         """Reach the server with this key.
 
-        Args: relays: DHT nodes that were named as its relays, or its own address.
+        Args: relays: DHT nodes that were named as its relays, or its own address; brief: give up soon
+        when none of them brings an answer.
         Returns: a connected stream. That the server is there is sure once its secret-stream header came.
         Raises: ConnectError; another NetworkError when there are too many streams.
         """
         relay = self._parts.blind_relay
         proposal = propose(relay) if relay is not None and public_key in self._out_of_reach else None
         try:
-            peer = await self._dial(public_key, relays, proposal)
+            peer = await self._dial(public_key, relays, proposal, brief=brief)
         except ConnectError as error:
             if error.reason in NAT_REASONS:
                 self._note(public_key)
@@ -81,10 +84,15 @@ class Client:
 
     async def connect_relay(self, public_key: PublicKey) -> PeerStream:
         """Reach a blind relay, not over another one."""
-        return await self._dial(public_key, (), None)
+        return await self._dial(public_key, (), None, brief=False)
 
     async def _dial(
-        self, public_key: PublicKey, relays: Sequence[Endpoint], proposal: RelayThrough | None
+        self,
+        public_key: PublicKey,
+        relays: Sequence[Endpoint],
+        proposal: RelayThrough | None,
+        *,
+        brief: bool,
     ) -> PeerStream:
         if public_key == self._parts.key_pair.public_key:
             raise ConnectError("refused")
@@ -92,7 +100,7 @@ class Client:
         stream = self._parts.udx.create_stream(firewall=arrival.admits)
         try:
             with trio.move_on_after(CONNECT_SECONDS):
-                return await self._connect(public_key, relays, proposal, stream, arrival)
+                return await self._connect(public_key, relays, proposal, stream, arrival, brief=brief)
             raise ConnectError("timeout")
         except BaseException:
             stream.destroy()
@@ -111,6 +119,8 @@ class Client:
         proposal: RelayThrough | None,
         stream: UdxTrioStream,
         arrival: "_Arrival",
+        *,
+        brief: bool,
     ) -> PeerStream:
         parts = self._parts
         payload = NoisePayload(
@@ -122,7 +132,7 @@ class Client:
         )
         handshake = ClientHandshake(parts.key_pair, public_key, payload, random_bytes(32))
         search = Search(parts.dht, public_key, handshake)
-        answer = await search.run(relays or self.memory.get(public_key))
+        answer = await search.run(relays or self.memory.get(public_key), brief=brief)
         remote_id = _check(answer.outcome.payload)
         way = await self._find_way(payload, answer, arrival, stream)
         if stream.socket is None:

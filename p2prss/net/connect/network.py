@@ -72,14 +72,17 @@ class PeerNetwork:
         finally:
             self._server = None
 
-    async def connect(self, public_key: PublicKey, relays: Sequence[Endpoint] = ()) -> PeerStream:
+    async def connect(
+        self, public_key: PublicKey, relays: Sequence[Endpoint] = (), *, brief: bool = False
+    ) -> PeerStream:
         """Dial a peer by its key.
 
-        Args: relays: DHT nodes named as its relays, or its own address: tried first.
+        Args: relays: DHT nodes named as its relays, or its own address: tried first; brief: try nothing
+        else, and give up soon.
         Raises: ConnectError, whose ``reason`` says what went wrong; another NetworkError when there are too
         many streams.
         """
-        return await self._client.connect(public_key, relays)
+        return await self._client.connect(public_key, relays, brief=brief)
 
 
 @asynccontextmanager

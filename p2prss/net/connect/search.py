@@ -1,13 +1,13 @@
 """Getting the handshake across: relays are tried, few at a time, until one brings the server's reply.
 
-Relays that were named to us come first, then those of an earlier connect; at the same time the DHT is asked
-who relays for the key. All carry the same message 1, and a reply counts only if it decrypts, so a relay that
-answers nonsense costs us its turn and nothing more.
+Relays that were named to us come first, then those of an earlier connect; a little later the DHT is asked
+who relays for the key, unless the dial is to be brief. All carry the same message 1, and a reply counts only
+if it decrypts, so a relay that answers nonsense costs us its turn and nothing more.
 
 Source: hyperdht 6.34.0 lib/connect.js ``findAndConnect``, ``connectThroughNode``; spec/07-net.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,9 +23,12 @@ from p2prss.net.dht.endpoint import Endpoint, is_ipv4
 from p2prss.net.dht.handshake import HandshakeEnvelope, Mode
 from p2prss.net.dht.messages import Command
 from p2prss.net.dht.records import peer_target
+from p2prss.net.dht.requests import SENDS
 
-PARALLEL: Final = 2  # handshakes under way at once, besides one over relays that were named to us
-MAX_NAMED: Final = 4  # relays taken from the caller; a dead one takes four seconds, one after the other
+PARALLEL: Final = 2  # handshakes under way at once over relays that were named to us, and over others
+MAX_NAMED: Final = 4  # relays taken from the caller
+HEAD_START: Final = 0.5  # seconds for named relays before the DHT is asked, with some 30 datagrams
+BRIEF_SENDS: Final = 2  # of a handshake in a brief search, a second each
 MAX_CANDIDATES: Final = 24  # relays tried in one connect
 MAX_REMEMBERED: Final = 512  # peers whose relays are remembered
 
@@ -76,26 +79,33 @@ class Search:
         self._public_key = public_key
         self._target = peer_target(public_key)
         self._handshake = handshake
-        self._candidates: OrderedDict[Endpoint, None] = OrderedDict()  # not tried yet
+        self._named: deque[Endpoint] = deque()  # not tried yet
+        self._candidates: OrderedDict[Endpoint, None] = OrderedDict()  # likewise, of those the DHT named
         self._seen: set[Endpoint] = set()
         self._more = trio.Event()
         self._answer: Answer | None = None
+        self._brief = False
         self._complete = False  # no candidate will come any more
+        self._named_failed = trio.Event()
 
-    async def run(self, named: Sequence[Endpoint]) -> Answer:
+    async def run(self, named: Sequence[Endpoint], *, brief: bool = False) -> Answer:
         """The first good answer.
 
-        Args: named: relays that are likely to know the server, or the server itself.
+        Args: named: relays that are likely to know the server, or the server itself; brief: ask only
+        them, if there are any, and not for long: most who do not answer then are gone.
         Raises: ConnectError: ``not-found`` when nobody relays for the key, ``silent`` when none of those who
         do brought an answer.
         """
         first = [endpoint for endpoint in dict.fromkeys(named) if is_ipv4(endpoint)][:MAX_NAMED]
         self._seen.update(first)
+        self._named.extend(first)
+        self._brief = self._complete = brief and bool(first)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._query)
+            if not self._complete:
+                nursery.start_soon(self._query, HEAD_START if first else 0)
             async with trio.open_nursery() as tries:
-                tries.start_soon(self._try_named, first, nursery.cancel_scope)
                 for _ in range(PARALLEL):
+                    tries.start_soon(self._try_named, nursery.cancel_scope)
                     tries.start_soon(self._try_found, nursery.cancel_scope)
             nursery.cancel_scope.cancel()
         if self._answer is not None:
@@ -112,8 +122,10 @@ class Search:
         self._more.set()
         self._more = trio.Event()
 
-    async def _query(self) -> None:
+    async def _query(self, head_start: float) -> None:
         """Ask the DHT; a node that knows the way itself, as it is close to the key, starts with that."""
+        with trio.move_on_after(head_start):
+            await self._named_failed.wait()
         state = self._dht.machine.state
         route = state.store.route(self._target, trio.current_time())
         if route is not None:
@@ -122,9 +134,10 @@ class Search:
         self._complete = True
         self._wake()
 
-    async def _try_named(self, named: Sequence[Endpoint], done: trio.CancelScope) -> None:
-        for endpoint in named:
-            await self._try(endpoint, done)
+    async def _try_named(self, done: trio.CancelScope) -> None:
+        while self._named:
+            await self._try(self._named.popleft(), done)
+        self._named_failed.set()
 
     async def _try_found(self, done: trio.CancelScope) -> None:
         while self._candidates or not self._complete:
@@ -145,7 +158,11 @@ class Search:
         value = HandshakeEnvelope(Mode.FROM_CLIENT, self._handshake.message).encode()
         try:
             response = await self._dht.request(
-                candidate, Command.PEER_HANDSHAKE, target=self._target, value=value
+                candidate,
+                Command.PEER_HANDSHAKE,
+                target=self._target,
+                value=value,
+                sends=BRIEF_SENDS if self._brief else SENDS,
             )
         except NetworkError:
             return None

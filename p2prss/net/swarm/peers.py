@@ -74,6 +74,7 @@ class Dial(NamedTuple):
 
     key: PublicKey
     relays: tuple[Endpoint, ...]
+    brief: bool = False  # nothing is known of it but a record, which outlives its peer by twenty minutes
 
 
 class Peers:
@@ -219,7 +220,8 @@ class Peers:
             served.update(peer.topics)
             busy += 1
             dialled += 1
-            dials.append(Dial(peer.key, peer.relays))
+            brief = not (peer.attempts or peer.proven or peer.explicit)
+            dials.append(Dial(peer.key, peer.relays, brief))
         return dials
 
     def spare(self, now: float, quiet: Collection[PublicKey]) -> PublicKey | None:
@@ -329,6 +331,8 @@ class Peers:
 
     def _rank(self, peer: Peer, served: Counter[DiscoveryKey]) -> tuple[int, int, float, float]:
         priority = turn(peer.attempts, explicit=peer.explicit).priority or Priority.LOW
+        if peer.attempts and not (peer.proven or peer.explicit):
+            priority = Priority.LOW  # most likely it is dead: whoever was never tried comes first
         return self._need(peer, served), -priority, peer.linked_at, peer.order
 
     def _lost(self, peer: Peer, now: float) -> None:

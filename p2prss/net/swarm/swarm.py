@@ -85,7 +85,9 @@ class Network(Protocol):
         self, on_peer: Callable[[PeerStream], Awaitable[None]], *, admit: Callable[[PublicKey], bool]
     ) -> None: ...
 
-    async def connect(self, public_key: PublicKey, relays: Sequence[Endpoint] = ()) -> PeerStream: ...
+    async def connect(
+        self, public_key: PublicKey, relays: Sequence[Endpoint] = (), *, brief: bool = False
+    ) -> PeerStream: ...
 
 
 class Links(Protocol):
@@ -288,7 +290,7 @@ class Swarm:
         self.dials += 1
         try:
             with trio.fail_after(DIAL_SECONDS):
-                peer = await self._network.connect(dial.key, dial.relays)
+                peer = await self._network.connect(dial.key, dial.relays, brief=dial.brief)
         except (NetworkError, trio.TooSlowError) as error:
             self._note_failure(
                 dial.key, error if isinstance(error, ConnectError) else ConnectError("timeout")

@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from nacl.utils import random as random_bytes
 
+from p2prss.crypto.keys import PublicKey
 from p2prss.errors import NetworkError
 from p2prss.net.connect.network import PeerNetwork, open_network
 from p2prss.net.connect.noise_ik import ClientHandshake, ServerHandshake
@@ -109,6 +111,35 @@ def test_what_cannot_be_reached() -> None:
             with pytest.raises(ConnectError) as caught:  # the server has taken its leave
                 await client.connect(key(1).public_key)
             assert caught.value.reason == "not-found"
+
+    quickly(run)
+
+
+def test_a_brief_dial_asks_named_relays_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reaches a server through them, and does not walk the DHT when they know nothing."""
+
+    async def run() -> None:
+        async with our_dht() as nodes, our_peer(nodes, 1) as server, our_peer(nodes, 2) as client:
+            strangers = [Endpoint(HOST, node.socket(0).address[1]) for node in nodes[:2]]
+            asked: list[bytes] = []
+            find_peer = client.dht.find_peer
+
+            async def count(public_key: PublicKey, **options: Any) -> Any:
+                asked.append(public_key)
+                return await find_peer(public_key, **options)
+
+            monkeypatch.setattr(client.dht, "find_peer", count)
+            async with serving(server, echo):
+                peer = await client.connect(key(1).public_key, server.relays, brief=True)
+                peer.stream.destroy()
+                assert asked == []
+                with pytest.raises(ConnectError) as caught:
+                    await client.connect(key(3).public_key, strangers, brief=True)
+                assert caught.value.reason == "silent"
+                assert asked == []
+                with pytest.raises(ConnectError):
+                    await client.connect(key(3).public_key, strangers)
+                assert asked == [key(3).public_key]
 
     quickly(run)
 

@@ -54,6 +54,33 @@ def test_three_at_a_time() -> None:
     assert another.key not in {dial.key for dial in first}
 
 
+def test_whoever_was_never_tried_comes_before_whoever_did_not_answer() -> None:
+    peers = make()
+    for number in range(1, 5):
+        peers.found(topic(0), key(number), (Endpoint("10.0.0.1", 1),), 0.0)
+    first = peers.due(0.0)
+    assert all(dial.brief for dial in first)
+    for dial in first:
+        peers.ended(dial.key, 1.0)
+    (second,) = peers.due(1.0)
+    assert second.brief
+    peers.ended(second.key, 2.0)
+    peers.found(topic(0), key(9), (), 8.0)
+    dials = peers.due(8.0)  # when all have paused
+    assert dials[0].key == key(9)
+    assert len(dials) == MAX_DIALS
+    assert not any(dial.brief for dial in dials[1:])
+
+
+def test_whoever_was_connected_once_is_never_dialled_briefly() -> None:
+    peers = make()
+    peers.found(topic(0), key(1), (Endpoint("10.0.0.1", 1),), 0.0)
+    peers.links(linked((1, 0)), 0.0)
+    peers.links({}, 60.0)
+    (dial,) = peers.due(70.0)
+    assert not dial.brief
+
+
 def test_the_dead_hold_nobody_up_for_long() -> None:
     """Whoever was killed is still announced: dials that tell nothing let others have their turn."""
     peers = make()

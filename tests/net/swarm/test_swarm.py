@@ -156,7 +156,9 @@ class FakeNetwork:
         self.announced.set()
         await trio.sleep_forever()
 
-    async def connect(self, public_key: PublicKey, relays: Sequence[Endpoint] = ()) -> PeerStream:
+    async def connect(
+        self, public_key: PublicKey, relays: Sequence[Endpoint] = (), *, brief: bool = False
+    ) -> PeerStream:
         self.dialled.append((trio.current_time(), public_key, tuple(relays)))
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
