@@ -77,7 +77,7 @@ _NET_SHELLS: Final = {  # in packages of net; all else there is a machine
     "swarm": {"swarm"},
     "udx": {"endpoint", "socket", "trio_stream"},
 }
-_TRIO_FEED: Final = {"capture", "mirror", "origin", "writer"}
+_TRIO_FEED: Final = {"capture", "mirror", "origin", "sources", "writer"}
 
 _MAX_LINES: Final = 600
 

@@ -31,6 +31,7 @@ from p2prss.feed.policy import (
     room_left,
     within,
 )
+from p2prss.feed.sources.shelf import Shelf
 from p2prss.feed.writer import FeedWriter, NewFile
 
 DOWNLOADS: Final = 2  # items at a time
@@ -52,6 +53,7 @@ class Capture:
         now: Callable[[], datetime],
         tell: Callable[[MirrorEvent], None],
         report: MirrorReport,
+        shelves: Sequence[Shelf] = (),
     ) -> None:
         self._writer = writer
         self._fetcher = fetcher
@@ -62,6 +64,7 @@ class Capture:
         self._now = now
         self._tell = tell
         self._report = report
+        self._shelves = shelves  # asked for each file before it is fetched
         self._full: DiskFullError | None = None  # why nothing more is fetched
 
     async def run(self) -> None:
@@ -126,7 +129,7 @@ class Capture:
                 continue
             path = self._folder / f"{number}-{place}"
             try:
-                found[asset.url] = await self._fetch_asset(asset, path)
+                found[asset.url] = await self._fetch_asset(asset, self._title_of(job), path)
             except DiskFullError as error:
                 path.unlink(missing_ok=True)
                 self._full = error
@@ -138,11 +141,14 @@ class Capture:
                 self._tell(failure)
         return found
 
-    async def _fetch_asset(self, asset: Asset, path: Path) -> Fetched:
+    async def _fetch_asset(self, asset: Asset, title: str, path: Path) -> Fetched:
         disk = shutil.disk_usage(self._folder)
         room = room_left(disk.free, disk.total)
         if room < (asset.byte_length or 0):
             raise DiskFullError("the disk is too full to go on mirroring")
+        for shelf in self._shelves:
+            if (taken := await shelf.take(asset, title, self._fetcher, path)) is not None:
+                return taken
         url = asset.url
         if not urlsplit(url).scheme:
             url = urljoin(self._fetcher.source_url, url)  # only a local source leaves them relative

@@ -44,6 +44,7 @@ from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import announced, within
 from p2prss.feed.render import Alternate, ItemSource, Serving, render_feed
 from p2prss.feed.repair import MAX_FEED_BYTES
+from p2prss.feed.sources.shelf import MadeFeed, Shelf
 from p2prss.feed.writer import PLAIN_FEED_PATH, FeedWriter
 
 PLAIN_FEED_ITEMS: Final = 100  # newest items in /feed.xml
@@ -70,7 +71,9 @@ class Mirror:
     """Mirrors one source into one drive. Updates must not overlap.
 
     Args: source: URL or path as the user typed it; scratch: a folder for files on their way;
-        may_fetch: asked when the announced media is a lot, None to refuse it then.
+        may_fetch: asked when the announced media is a lot, None to refuse it then; made: what makes the
+        feed of a source that is none, ``source`` then being where its relative addresses start; shelf: where
+        files may be that need not be fetched.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class Mirror:
         policy: CapturePolicy | None = None,
         may_fetch: Ask | None = None,
         retries: Retries | None = None,
+        made: MadeFeed | None = None,
+        shelf: Shelf | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0),
     ) -> None:
         self._source = source
@@ -92,6 +97,8 @@ class Mirror:
         self._policy = policy or CapturePolicy()
         self._may_fetch = may_fetch
         self._retries = retries or Retries()
+        self._made = made
+        self._shelves: list[Shelf] = [one for one in (made, shelf) if one is not None]
         self._now = now
 
     async def update(self, tell: Callable[[MirrorEvent], None] = lambda _: None) -> MirrorReport:
@@ -130,8 +137,11 @@ class Mirror:
                     self._now,
                     tell,
                     report,
+                    self._shelves,
                 )
                 await capture.run()
+                if self._made is not None:
+                    await self._made.write_pages(writer)
         await self._finish(writer, version, report)
         url = "" if fetcher.is_local else fetched.moved_to or asked_url
         known = Validators(state.etag, state.last_modified) if fetched.not_modified else fetched.validators
@@ -155,6 +165,8 @@ class Mirror:
 
         Returns: the feed, and the address it was asked from where that is not the user's.
         """
+        if self._made is not None:
+            return await self._made.read(into), ""
         validators = Validators(state.etag, state.last_modified) if is_known else None
 
         async def fetch(url: str, validators: Validators | None) -> Fetched:
