@@ -247,7 +247,7 @@ async def test_at_most_two_connections_to_a_host(origin: Origin, tmp_path: Path)
 async def test_a_silent_origin_is_left(
     origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2prss.feed.origin.fetch.SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("p2prss.feed.origin.session.SILENCE_SECONDS", 0.2)
     origin.set_rules(["*.mp3 stall=50% hold=1"])
     with pytest.raises(FetchError, match="in time"):
         await fetch(origin, tmp_path, retries=Retries(attempts=1))

@@ -1,0 +1,185 @@
+"""One body from an origin to a file, over as many requests as it takes."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Final
+
+import httpx
+import trio
+
+from p2prss.errors import FetchError, TryAgainError
+from p2prss.feed.media_types import plain, sniff
+from p2prss.feed.origin.body_file import BodyFile
+from p2prss.feed.origin.reply import (
+    REDIRECTS,
+    Fetched,
+    Validators,
+    coding_of,
+    number_of,
+    redirect_target,
+    refusal,
+    strong_validator,
+)
+from p2prss.feed.origin.retries import Retries, Retry
+from p2prss.feed.origin.session import Session
+from p2prss.feed.origin.transport import decoded, network_errors
+from p2prss.feed.origin.url import redact, without_user
+from p2prss.units import MIB
+
+MAX_REDIRECTS: Final = 10  # chains of analytics prefixes are normal
+MAX_RESUMES: Final = 100  # of one body, each of which brought at least one byte
+WRITE_BATCH: Final = 1 * MIB  # bytes collected for one trip to a worker thread
+
+
+class Download:
+    """One body on its way, over as many requests as it takes."""
+
+    def __init__(
+        self,
+        session: Session,
+        url: str,
+        into: Path,
+        max_bytes: int,
+        retries: Retries,
+        refuse_html: bool,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._session = session
+        self._url = url
+        self._body = BodyFile(into, max_bytes)
+        self._into = into
+        self._max_bytes = max_bytes
+        self._retries = retries
+        self._refuse_html = refuse_html
+        self._progress = progress
+        self._resume_with = ""  # a strong validator of what is in the file
+        self._total: int | None = None  # bytes the whole body should have
+
+    async def run(self, headers: Mapping[str, str]) -> Fetched:
+        """Get it, with these headers in every request. Raises: FetchError, TryAgainError, StorageError."""
+        attempt = resumes = 0
+        with self._body:
+            while True:
+                before = self._body.byte_length
+                try:
+                    return await self._attempt(headers)
+                except Retry as error:
+                    if self._body.byte_length > before > 0 and resumes < MAX_RESUMES:
+                        resumes += 1
+                        attempt = 0
+                    attempt += 1
+                    wait = (
+                        self._retries.wait_seconds(attempt)
+                        if error.wait_seconds is None
+                        else error.wait_seconds
+                    )
+                    if attempt >= self._retries.attempts or wait > self._retries.max_wait_seconds:
+                        kind = TryAgainError if error.busy else FetchError
+                        raise kind(f"{redact(self._url)}: {error}") from None
+                except FetchError as error:
+                    raise type(error)(f"{redact(self._url)}: {error}") from None
+                await trio.sleep(wait)
+
+    async def _attempt(self, headers: Mapping[str, str]) -> Fetched:
+        headers = dict(headers)
+        if self._body.byte_length and self._resume_with:
+            headers |= {"range": f"bytes={self._body.byte_length}-", "if-range": self._resume_with}
+        elif self._body.byte_length:
+            await trio.to_thread.run_sync(self._body.rewind)
+        url = self._url
+        hops: list[tuple[int, str]] = []
+        while True:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self._session.limiter(url))
+                response = await self._send(stack, url, headers)
+                if response.status_code not in REDIRECTS:
+                    return await self._take(response, url, tuple(hops), "range" in headers)
+                url = redirect_target(url, response)
+            hops.append((response.status_code, url))
+            if len(hops) > MAX_REDIRECTS:
+                raise FetchError(f"it redirects more than {MAX_REDIRECTS} times")
+
+    async def _send(self, stack: AsyncExitStack, url: str, headers: Mapping[str, str]) -> httpx.Response:
+        headers = dict(headers)
+        if authorization := self._session.authorization_for(url):
+            headers["authorization"] = authorization
+        client = self._session.client
+        client.cookies.clear()
+        with network_errors():
+            return await stack.enter_async_context(client.stream("GET", without_user(url), headers=headers))
+
+    async def _take(
+        self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...], ranged: bool
+    ) -> Fetched:
+        status, headers = response.status_code, response.headers
+        if status == 304 and not ranged:
+            return Fetched(self._into, url, redirects=hops, not_modified=True)
+        if status == 416 and ranged and headers.get("content-range") == f"bytes */{self._body.byte_length}":
+            return self._done(response, url, hops)  # the length announced before was wrong, we have it all
+        if status not in (200, 206):
+            raise refusal(response)
+        if status == 206 and not self._continues(headers, ranged):
+            self._resume_with = ""
+            raise Retry("it answers a request for a range with another range")
+        mime_type = headers.get("content-type", "")
+        if self._refuse_html and plain(mime_type) in ("text/html", "application/xhtml+xml"):
+            raise FetchError("it is a web page in place of the file")
+        if status == 200:
+            if self._body.byte_length:
+                await trio.to_thread.run_sync(self._body.rewind)
+            self._total = None if coding_of(headers) else number_of(headers.get("content-length"))
+            if self._total is not None and self._total > self._max_bytes:
+                raise FetchError(f"it is larger than the limit of {self._max_bytes} bytes")
+            self._resume_with = "" if coding_of(headers) else strong_validator(headers)
+        await self._receive(response)
+        return self._done(response, url, hops)
+
+    def _continues(self, headers: httpx.Headers, ranged: bool) -> bool:
+        unit, _, rest = headers.get("content-range", "").partition(" ")
+        span, _, total = rest.partition("/")
+        start = number_of(span.partition("-")[0])
+        if not ranged or unit != "bytes" or start != self._body.byte_length or coding_of(headers):
+            return False
+        return self._total is None or total == "*" or number_of(total) is not None
+
+    async def _receive(self, response: httpx.Response) -> None:
+        """Write the body as it comes; what came before a break is kept."""
+        pieces: list[bytes] = []
+        size = 0
+        broken: Retry | None = None
+        try:
+            with network_errors():
+                async with aclosing(decoded(response, self._max_bytes)) as body:
+                    async for data in body:
+                        pieces.append(data)
+                        size += len(data)
+                        if size >= WRITE_BATCH:
+                            full, pieces, size = pieces, [], 0
+                            await self._write(full)
+        except Retry as error:
+            broken = error
+        if pieces:
+            await self._write(pieces)
+        if broken is not None:
+            raise broken
+
+    async def _write(self, pieces: list[bytes]) -> None:
+        await trio.to_thread.run_sync(self._body.write, pieces)
+        if self._progress is not None:
+            self._progress(sum(map(len, pieces)))
+        if self._refuse_html and sniff(self._body.head) == "text/html":
+            raise FetchError("it is a web page in place of the file")
+
+    def _done(self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...]) -> Fetched:
+        headers = response.headers
+        return Fetched(
+            self._into,
+            url,
+            self._body.byte_length,
+            self._body.digest,
+            headers.get("content-type", "")[:200],
+            self._body.head,
+            Validators(headers.get("etag", "")[:500], headers.get("last-modified", "")[:100]),
+            hops,
+        )
