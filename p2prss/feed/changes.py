@@ -19,6 +19,7 @@ from p2prss.feed.model import (
     item_id,
     item_path,
 )
+from p2prss.feed.order import with_order
 
 Change = tuple[ArchivedItem, bytes | None]
 """An item as it is to be, and its XML, or None where only the record changes."""
@@ -98,6 +99,7 @@ def find_changes(
         changes.removed = len(gone)
         changes.newest += [(with_record(old, removed_at=now), None) for old in gone]
     changes.older.reverse()
+    changes.newest = with_order(feed.items, changes.newest, known)
     changes.newest.sort(key=lambda change: change[0].path)
     return changes
 

@@ -38,6 +38,7 @@ from p2prss.feed.model import (
     ParsedFeed,
     Role,
 )
+from p2prss.feed.order import in_origin_order
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries, Validators
 from p2prss.feed.origin.url import public_url, secrets_of
 from p2prss.feed.parse import parse_feed
@@ -263,7 +264,7 @@ class Mirror:
                 item.record.base_url or "",
                 alternates=_alternates(item, key),
             )
-            for item in listed
+            for item in in_origin_order(listed)
         ]
         channel = await self._drive.get(CHANNEL_PATH) or b""
         serving = Serving(

@@ -24,6 +24,7 @@ MAX_TEXT_LENGTH: Final = 1000  # characters of a title, kept for lists; the XML 
 MAX_GUID_LENGTH: Final = 4096  # characters
 MAX_ASSETS: Final = 64  # files of one item or channel
 MAX_ADDRESSES_BYTES: Final = 128 * KIB  # of the addresses and types of these files, as JSON
+MAX_ORDER: Final = 2**53 - 1  # of an item's order number, either way
 MAX_RECORD_BYTES: Final = 400 * KIB  # of an item's metadata as JSON; a drive's entry may have 512 KiB
 
 Url = Annotated[str, Meta(max_length=MAX_URL_LENGTH)]
@@ -185,7 +186,8 @@ class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The metadata of an item's drive entry: with it the db core alone can list everything.
 
-    ``base_url`` stands only where the item's XML has relative addresses, ``digest`` is the XML's.
+    ``base_url`` stands only where the item's XML has relative addresses, ``digest`` is the XML's, and
+    ``order`` only where the origin does not list the item by its date (``feed.order``).
     """
 
     guid: Guid
@@ -193,6 +195,7 @@ class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     published: Instant | None = None
     first_seen: Instant
     removed_at: Instant | None = None
+    order: Annotated[int, Meta(ge=-MAX_ORDER, le=MAX_ORDER)] | None = None
     base_url: Url | None = None
     digest: Word = ""
     assets: Assets = ()

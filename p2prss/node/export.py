@@ -19,6 +19,7 @@ import trio
 from p2prss.errors import BlockUnavailableError, NetworkError, StorageError, UsageError
 from p2prss.feed.archive import FeedArchive
 from p2prss.feed.model import ArchivedItem, Asset, Role
+from p2prss.feed.order import in_origin_order
 from p2prss.feed.render import ItemSource, Replacement, Serving, render_feed
 from p2prss.node.events import Event, Progress
 from p2prss.node.home_paths import HomePaths
@@ -95,7 +96,7 @@ class _Export:
                 base_url=item.record.base_url or info.base_url,
                 replacements=self._replacements(item.assets),
             )
-            for item in items
+            for item in in_origin_order(items)
         ]
         serving = Serving(
             feed_url="feed.xml",

@@ -24,6 +24,7 @@ from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError, P2prssError
 from p2prss.feed.model import HYPER_RSS, ArchivedItem, Asset
+from p2prss.feed.order import in_origin_order
 from p2prss.feed.render import Alternate, ItemSource, Replacement, Serving, render_feed
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed
@@ -44,7 +45,7 @@ RENDER_SECONDS: Final = 8.0  # to get and render a feed; below the limit of ever
 RENEW_SECONDS: Final = 2.0  # the same where an earlier rendering can stand in
 
 CONTENT_TYPE: Final = "application/rss+xml; charset=utf-8"
-RENDERING: Final = 1  # part of every ETag: to be raised when the same feed comes out differently
+RENDERING: Final = 2  # part of every ETag: to be raised when the same feed comes out differently
 
 _CACHING: Final = {"cache-control": f"max-age={MAX_AGE_SECONDS}", "vary": "Accept-Encoding"}
 _KNOWN_PAGE_STARTS: Final = 256  # feeds of which it is remembered where pages start
@@ -321,7 +322,9 @@ def _count_fitting(pieces: Sequence[bytes]) -> int:
 
 
 def _render_gzipped(channel_xml: bytes, page: _Page, serving: Serving, place: _Place, tag: str) -> _Rendering:
-    sources = [_item_source(item, xml, place) for item, xml in page.items]
+    texts = {item.path: xml for item, xml in page.items}
+    items = in_origin_order(item for item, _ in page.items)
+    sources = [_item_source(item, texts[item.path], place) for item in items]
     try:
         document = render_feed(channel_xml, sources, serving)
     except (FeedFormatError, ValueError):  # ValueError: lxml refuses a text
