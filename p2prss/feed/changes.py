@@ -1,8 +1,10 @@
 """What an update has to write: the origin's feed held against the archive. Pure."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -16,10 +18,14 @@ from p2prss.feed.model import (
     ItemRecord,
     ParsedFeed,
     RefusedItem,
+    Removal,
     item_id,
     item_path,
 )
 from p2prss.feed.order import with_order
+
+_PINNED: Final = re.compile(rb"episodeType>\s*trailer\s*<", re.IGNORECASE)
+"""A trailer stays listed for ever, so it does not tell where a feed ends."""
 
 Change = tuple[ArchivedItem, bytes | None]
 """An item as it is to be, and its XML, or None where only the record changes."""
@@ -35,26 +41,39 @@ class Changes:
 
     new: int = 0
     changed: int = 0
-    removed: int = 0
+    aged_out: int = 0
+    taken_out: int = 0
     older: list[Change] = field(default_factory=list)
     newest: list[Change] = field(default_factory=list)
     refused: list[RefusedItem] = field(default_factory=list)
     left_out: list[tuple[str, int]] = field(default_factory=list)
 
+    @property
+    def removed(self) -> int:
+        """Items that the origin no longer lists, however they left."""
+        return self.aged_out + self.taken_out
+
 
 def find_changes(
-    feed: ParsedFeed, known: Mapping[str, ArchivedItem], captured: Mapping[str, Asset], now: datetime
+    feed: ParsedFeed,
+    known: Mapping[str, ArchivedItem],
+    captured: Mapping[str, Asset],
+    now: datetime,
+    *,
+    is_whole: bool = True,
 ) -> Changes:
     """Hold a feed against the items of an archive.
 
     A guid that stands several times in the feed is one item: its newest version counts, and when it
     is new the others become its history. What is no longer in the feed is marked as removed, unless
-    the feed was so broken that it may not show everything.
+    the feed was so broken that it may not show everything, or not all of its pages were read.
 
-    Args: known: by item id; captured: files by original address, which stay as they are.
+    Args: known: by item id; captured: files by original address, which stay as they are; is_whole:
+        what ``feed`` does not list is gone.
     """
     changes = Changes(refused=list(feed.refused))
     new_paths: dict[str, str] = {}
+    versions: dict[str, set[str]] = {}  # digests of new items
     seen = {item_id(item.guid) for item in feed.refused}
 
     def version_of(item: Item, path: str, first_seen: datetime) -> Change:
@@ -72,8 +91,11 @@ def find_changes(
     for item in sorted(feed.items, key=lambda item: item.published or now, reverse=True):
         name = item_id(item.guid)
         if name in seen:
-            if name in new_paths and is_readable((older := version_of(item, new_paths[name], now))[0]):
+            if name not in new_paths or item.digest in versions[name]:  # a page may repeat one's last items
+                continue
+            if is_readable((older := version_of(item, new_paths[name], now))[0]):
                 changes.older.append(older)
+                versions[name].add(item.digest)
             continue
         seen.add(name)
         old = known.get(name)
@@ -87,21 +109,46 @@ def find_changes(
             if old is None:
                 changes.new += 1
                 new_paths[name] = path
+                versions[name] = {item.digest}
             else:
                 changes.changed += 1
             if item.left_out:
                 changes.left_out.append((item.title, item.left_out))
         elif old.removed_at is not None:
             changes.changed += 1
-            changes.newest.append((with_record(old, removed_at=None), None))
-    if not feed.degraded:
-        gone = [old for name, old in known.items() if name not in seen and old.removed_at is None]
-        changes.removed = len(gone)
-        changes.newest += [(with_record(old, removed_at=now), None) for old in gone]
+            changes.newest.append((with_record(old, removed_at=None, removed_as=None), None))
+    if is_whole and not feed.degraded:
+        end = _end_of(feed, known)
+        for name, old in known.items():
+            if name in seen or old.removed_at is not None:
+                continue
+            how = Removal.TAKEN_OUT if end is not None and end < _date_of(old) else Removal.AGED_OUT
+            changes.taken_out += how is Removal.TAKEN_OUT
+            changes.aged_out += how is Removal.AGED_OUT
+            changes.newest.append((with_record(old, removed_at=now, removed_as=how.value), None))
     changes.older.reverse()
     changes.newest = with_order(feed.items, changes.newest, known)
     changes.newest.sort(key=lambda change: change[0].path)
     return changes
+
+
+def _end_of(feed: ParsedFeed, known: Mapping[str, ArchivedItem]) -> datetime | None:
+    """The date of the oldest item that is listed; None where there is none.
+
+    An item that left is taken out when an older one is still listed. Else it is held to have aged out:
+    many feeds show their newest items only.
+    """
+    dates: list[datetime] = []
+    for item in feed.items:
+        old = known.get(item_id(item.guid))
+        date = item.published or (old.first_seen if old else None)
+        if date is not None and not _PINNED.search(item.xml):
+            dates.append(date)
+    return min(dates, default=None)
+
+
+def _date_of(item: ArchivedItem) -> datetime:
+    return item.published or item.first_seen
 
 
 def is_readable(item: ArchivedItem) -> bool:

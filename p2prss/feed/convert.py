@@ -12,7 +12,7 @@ import msgspec
 from lxml import etree
 
 from p2prss.errors import FeedFormatError
-from p2prss.feed.names import CONTENT, ITUNES
+from p2prss.feed.names import ATOM, CONTENT, ITUNES
 
 _NAMESPACES: Final = {"itunes": ITUNES, "content": CONTENT}
 
@@ -57,6 +57,7 @@ class JsonFeed(msgspec.Struct):
     icon: str | None = None
     language: str | None = None
     author: JsonAuthor | None = None
+    next_url: str | None = None
     items: list[JsonItem] = []
 
 
@@ -81,6 +82,7 @@ def from_json(text: str) -> etree._Element:
         },
         feed.icon,
     )
+    _add_page_links(channel, {"next": feed.next_url})
     for item in feed.items:
         fields: Fields = {
             "title": item.title,
@@ -121,6 +123,8 @@ def from_lenient(text: str) -> etree._Element | None:
         },
         _href(feed.get("image")),
     )
+    links = [one for one in feed.get("links", []) if isinstance(one, Mapping)]
+    _add_page_links(channel, {rel: _link_of(links, rel) for rel in ("next", "prev-archive", "last")})
     for entry in found.entries:
         fields: Fields = {
             "title": entry.get("title"),
@@ -148,6 +152,17 @@ def _new_channel(fields: Fields, image: str | None) -> etree._Element:
     channel = etree.SubElement(root, "channel")
     _add_fields(channel, fields, image)
     return channel
+
+
+def _link_of(links: Iterable[Mapping[str, Any]], rel: str) -> str | None:
+    return next((one.get("href") for one in links if one.get("rel") == rel), None)
+
+
+def _add_page_links(channel: etree._Element, links: Fields) -> None:
+    """RFC 5005: where the feed goes on."""
+    for rel, url in links.items():
+        if url:
+            etree.SubElement(channel, f"{{{ATOM}}}link", {"rel": rel, "href": _legal(url)})
 
 
 def _root_of(channel: etree._Element) -> etree._Element:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import msgspec
 import trio
@@ -27,6 +27,7 @@ from p2prss.feed.mirror_report import (
     ItemsWritten,
     MirrorEvent,
     MirrorReport,
+    PagesFailed,
     SecretsWritten,
 )
 from p2prss.feed.model import (
@@ -41,6 +42,7 @@ from p2prss.feed.model import (
 from p2prss.feed.order import in_origin_order
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries, Validators
 from p2prss.feed.origin.url import public_url, secrets_of
+from p2prss.feed.paging import Page, Walk, WalkState, walk_pages
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import announced, within
 from p2prss.feed.render import Alternate, ItemSource, Serving, render_feed
@@ -58,6 +60,7 @@ class MirrorState(msgspec.Struct, frozen=True, omit_defaults=True):
     url: str = ""  # where the feed has moved to for good
     etag: str = ""
     last_modified: str = ""
+    pages: WalkState = WalkState()
 
 
 class StateStore(Protocol):
@@ -119,15 +122,21 @@ class Mirror:
                 fetched, asked_url = await self._fetch_feed(
                     fetcher, folder / "feed", state, is_known=is_known
                 )
+                pages = state.pages
                 if fetched.not_modified:
                     title = writer.info.title if writer.info else ""
                     tell(FeedRead(title, len(writer.items), not_modified=True))
                 else:
-                    base_url = "" if fetcher.is_local else public_url(fetched.url)
-                    data = await trio.Path(fetched.path).read_bytes()
-                    feed = await trio.to_thread.run_sync(_parse, data, base_url, fetched.mime_type)
+                    walk = await self._walk(fetcher, fetched, folder, state, writer)
                     origin_url = None if fetcher.is_local else public_url(fetcher.source_url)
-                    await self._write_feed(writer, feed, origin_url, report, tell)
+                    await self._write_feed(writer, walk, origin_url, report, tell)
+                    pages = walk.state
+                url = "" if fetcher.is_local else fetched.moved_to or asked_url
+                known = fetched.validators
+                if fetched.not_modified:
+                    known = Validators(state.etag, state.last_modified)
+                if (new := MirrorState(url, known.etag, known.last_modified, pages)) != state:
+                    self._save_state(new)  # all that it stands for is written; media is looked for anyway
                 capture = Capture(
                     writer,
                     fetcher,
@@ -144,10 +153,6 @@ class Mirror:
                 if self._made is not None:
                     await self._made.write_pages(writer)
         await self._finish(writer, version, report)
-        url = "" if fetcher.is_local else fetched.moved_to or asked_url
-        known = Validators(state.etag, state.last_modified) if fetched.not_modified else fetched.validators
-        if (new := MirrorState(url, known.etag, known.last_modified)) != state:
-            self._save_state(new)
         return report
 
     def _load_state(self) -> MirrorState:
@@ -169,6 +174,8 @@ class Mirror:
         if self._made is not None:
             return await self._made.read(into), ""
         validators = Validators(state.etag, state.last_modified) if is_known else None
+        if state.pages.resume_at:  # pages are still to be read, and the first is where that begins
+            validators = None
 
         async def fetch(url: str, validators: Validators | None) -> Fetched:
             return await fetcher.fetch(
@@ -190,17 +197,42 @@ class Mirror:
             except FetchError:
                 raise error from None
 
+    async def _walk(
+        self, fetcher: Fetcher, fetched: Fetched, folder: Path, state: MirrorState, writer: FeedWriter
+    ) -> Walk:
+        """Read the feed, and the pages that follow its first."""
+
+        async def read(one: Fetched) -> Page:
+            base_url = "" if fetcher.is_local else public_url(one.url)
+            data = await trio.Path(one.path).read_bytes()
+            feed = await trio.to_thread.run_sync(_parse, data, base_url, one.mime_type)
+            return Page(feed, urljoin(fetcher.source_url, one.url))
+
+        async def get_page(url: str) -> Page:
+            return await read(
+                await fetcher.fetch(
+                    url, folder / "page", max_bytes=MAX_FEED_BYTES, retries=self._retries, compressed=True
+                )
+            )
+
+        first = await read(fetched)
+        return await walk_pages(first, get_page, state.pages, writer.items, self._now())
+
     async def _write_feed(
         self,
         writer: FeedWriter,
-        feed: ParsedFeed,
+        walk: Walk,
         origin_url: str | None,
         report: MirrorReport,
         tell: Callable[[MirrorEvent], None],
     ) -> None:
+        feed = walk.feed
         tell(FeedRead(feed.channel.title, len(feed.items), repairs=feed.repairs))
+        if walk.problem:
+            report.failures.append(failed := PagesFailed(walk.pages, walk.problem))
+            tell(failed)
         now, old, channel = self._now(), writer.info, feed.channel
-        changes = find_changes(feed, writer.items, writer.by_url, now)
+        changes = find_changes(feed, writer.items, writer.by_url, now, is_whole=walk.is_whole)
         info = FeedInfo(
             format=FEED_FORMAT,
             title=channel.title,
@@ -235,6 +267,7 @@ class Mirror:
             if found:
                 tell(SecretsWritten(found))
         report.new, report.changed, report.removed = changes.new, changes.changed, changes.removed
+        report.aged_out, report.taken_out = changes.aged_out, changes.taken_out
         wanted = within(self._policy, writer.newest_first)
         to_come = announced(asset for item in wanted for asset in item.assets)
         tell(ItemsWritten(changes.new, changes.changed, changes.removed, to_come))

@@ -60,13 +60,30 @@ class ItemFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesFailed:
+    """A feed in several pages was read up to a page only; what was behind it stays, and is tried again."""
+
+    pages: int  # that were read
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecretsWritten:
     """The feed's own text holds the password or token of the source's address; it was written as it is."""
 
     texts: int  # items, and the channel
 
 
-MirrorEvent = FeedRead | ItemsWritten | MediaStored | MediaFailed | FilesLeftOut | ItemFailed | SecretsWritten
+MirrorEvent = (
+    FeedRead
+    | ItemsWritten
+    | MediaStored
+    | MediaFailed
+    | FilesLeftOut
+    | ItemFailed
+    | PagesFailed
+    | SecretsWritten
+)
 
 
 @dataclass(slots=True)
@@ -78,10 +95,12 @@ class MirrorReport:
 
     new: int = 0
     changed: int = 0
-    removed: int = 0
+    removed: int = 0  # of which ``aged_out`` were the oldest, and ``taken_out`` were not
+    aged_out: int = 0
+    taken_out: int = 0
     fetched_files: int = 0
     fetched_bytes: int = 0
-    failures: list[MediaFailed | ItemFailed] = field(default_factory=list)
+    failures: list[MediaFailed | ItemFailed | PagesFailed] = field(default_factory=list)
     declined: Announced | None = None  # so much media was announced that somebody has to say yes first
     wrote: bool = False
     episodes: int = 0

@@ -48,6 +48,13 @@ class Role(StrEnum):
     INLINE = "inline"  # a picture in the show notes
 
 
+class Removal(StrEnum):
+    """How an item left the origin's feed; a later version may write others into a drive."""
+
+    AGED_OUT = "aged-out"  # it was the oldest one listed: the feed shows only so many
+    TAKEN_OUT = "taken-out"  # older ones are still listed
+
+
 @dataclass(frozen=True, slots=True)
 class Enclosure:
     """A file that an item or a channel names: the episode's audio, but also its picture or transcript.
@@ -97,7 +104,8 @@ class Channel:
     link: str = ""
     language: str = ""
     podcast_guid: str = ""
-    next_page_url: str = ""  # RFC 5005
+    next_page_url: str = ""  # RFC 5005: the page, or else the archive, that goes on where this ends
+    last_page_url: str = ""  # likewise, the page that nothing follows
     new_feed_url: str = ""
     locked: bool = False
     files: tuple[Enclosure, ...] = ()
@@ -195,6 +203,7 @@ class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     published: Instant | None = None
     first_seen: Instant
     removed_at: Instant | None = None
+    removed_as: Word | None = None  # a ``Removal``; None while it is listed, and where nobody noted it
     order: Annotated[int, Meta(ge=-MAX_ORDER, le=MAX_ORDER)] | None = None
     base_url: Url | None = None
     digest: Word = ""
@@ -233,6 +242,11 @@ class ArchivedItem:
     def removed_at(self) -> datetime | None:
         """When the mirror first missed it in the origin's feed, or None."""
         return self.record.removed_at
+
+    @property
+    def removed_as(self) -> str | None:
+        """How it left the origin's feed: a ``Removal``, or None."""
+        return self.record.removed_as
 
     @property
     def assets(self) -> tuple[Asset, ...]:

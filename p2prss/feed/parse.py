@@ -246,7 +246,11 @@ def _read_channel(root: etree._Element, channel: etree._Element, url: str) -> Ch
         raise FeedFormatError(f"the head of this feed is larger than {MAX_CHANNEL_BYTES // MB} MB")
     first = _first_children(channel)
     files, _, left_out = _files(channel, url)
-    links = [child for child in channel if _is(child, "atom:link") and child.get("rel") == "next"]
+    pages = {
+        child.get("rel", ""): resolve(base_of(child, url), child.get("href", "").strip())
+        for child in reversed(channel)
+        if _is(child, "atom:link") and child.get("href", "").strip()
+    }
     return Channel(
         xml=xml,
         digest=_channel_digest(root),
@@ -254,7 +258,8 @@ def _read_channel(root: etree._Element, channel: etree._Element, url: str) -> Ch
         link=_text(first, "link")[:MAX_URL_LENGTH],
         language=_text(first, "language")[:100],
         podcast_guid=_text(first, "podcast:guid")[:100],
-        next_page_url=resolve(base_of(links[0], url), links[0].get("href", "").strip()) if links else "",
+        next_page_url=pages.get("next") or pages.get("prev-archive", ""),
+        last_page_url=pages.get("last", ""),
         new_feed_url=_text(first, "itunes:new-feed-url")[:MAX_URL_LENGTH],
         locked=_text(first, "podcast:locked").lower() in ("yes", "true"),
         files=files,

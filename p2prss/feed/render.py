@@ -29,7 +29,9 @@ from p2prss.feed.names import (
 )
 from p2prss.feed.parse import ITEMS_MARK, find_marks, parse_xml
 
-_PAGE_RELS: Final = frozenset({"next", "prev", "previous", "first", "last", "current"})
+_PAGE_RELS: Final = frozenset(
+    {"next", "prev", "previous", "first", "last", "current", "prev-archive", "next-archive"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ class Published(Event, frozen=True):
     bytes: int
     new: int = 0
     changed: int = 0
+    removed: int = 0  # in all; see spec/08-feeds for how items leave a feed
+    aged_out: int = 0
+    taken_out: int = 0
     failed: int = 0
     unchanged: bool = False
 

@@ -19,6 +19,7 @@ from p2prss.feed.mirror_report import (
     MediaStored,
     MirrorEvent,
     MirrorReport,
+    PagesFailed,
     SecretsWritten,
 )
 from p2prss.feed.model import CapturePolicy
@@ -105,6 +106,9 @@ class Publisher:
                 bytes=report.media_bytes,
                 new=report.new,
                 changed=report.changed,
+                removed=report.removed,
+                aged_out=report.aged_out,
+                taken_out=report.taken_out,
                 failed=len(report.failures),
                 unchanged=not report.wrote,
             )
@@ -130,6 +134,9 @@ class Publisher:
                 self._emit(Error(code=3, message=f"{title}: {error}", key=self._key))
             case ItemFailed(title, error):
                 self._emit(Error(code=1, message=f"{title}: {error}", key=self._key))
+            case PagesFailed(pages, error):
+                text = f"the feed goes on, but only {pages} of its pages could be read: {error}"
+                self._emit(Error(code=3, message=text, key=self._key))
             case FilesLeftOut(title, files):
                 text = f"{title}: {files} files are not mirrored: too many, or with too long addresses"
                 self._emit(Notice(message=text, key=self._key))
