@@ -10,6 +10,7 @@ from p2prss.cli.options import (
     All,
     Bootstrap,
     Http,
+    HttpHost,
     Latest,
     Listen,
     MapPort,
@@ -19,7 +20,10 @@ from p2prss.cli.options import (
     NoLan,
     Once,
     Peer,
+    PublicUrl,
+    ReadyOnly,
     Timeout,
+    TrustProxy,
 )
 from p2prss.errors import UsageError
 
@@ -61,6 +65,10 @@ def publish(
     map_port: MapPort = False,
     http: Http = None,
     no_http: NoHttp = False,
+    public_url: PublicUrl = None,
+    trust_proxy: TrustProxy = None,
+    http_host: HttpHost = None,
+    ready_only: ReadyOnly = False,
 ) -> None:
     """Mirror a feed into a signed one and share it; print its link.
 
@@ -80,7 +88,8 @@ def publish(
         confirmed=yes,
         allow_private=allow_private,
     )
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port))
+    apps = public_url, trust_proxy, http_host, ready_only
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))
 
 
 def follow(
@@ -101,6 +110,10 @@ def follow(
     map_port: MapPort = False,
     http: Http = None,
     no_http: NoHttp = False,
+    public_url: PublicUrl = None,
+    trust_proxy: TrustProxy = None,
+    http_host: HttpHost = None,
+    ready_only: ReadyOnly = False,
 ) -> None:
     """Follow a feed: print a local RSS address for any podcast app, and keep it fresh.
 
@@ -112,7 +125,8 @@ def follow(
 
     wanted = _wanted(latest=latest, all_=all_, none=on_demand, default_all=False)
     order = FollowOrder(feed=feed, once=once, wanted=wanted, patience=_patience(timeout, once=once))
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port))
+    apps = public_url, trust_proxy, http_host, ready_only
+    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))
 
 
 def seed(

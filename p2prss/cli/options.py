@@ -43,6 +43,34 @@ Http = Annotated[
     typer.Option("--http", metavar="HOST:PORT", help=f"Serve podcast apps here; default {DEFAULT_HTTP}."),
 ]
 NoHttp = Annotated[bool, typer.Option("--no-http", help="Don't serve podcast apps.")]
+PublicUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--public-url",
+        metavar="URL",
+        help="Base of all addresses in feeds, where a reverse proxy stands in front: https://example.org/pods.",
+    ),
+]
+TrustProxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-proxy",
+        metavar="ADDR[/NET]",
+        help="Believe X-Forwarded-Host, -Proto, -Prefix and Forwarded from this address; repeatable.",
+    ),
+]
+HttpHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--http-host",
+        metavar="NAME",
+        help="Answer apps that use this name or address for this machine, too; repeatable.",
+    ),
+]
+ReadyOnly = Annotated[
+    bool,
+    typer.Option("--ready-only", help="List only episodes whose audio is here, for apps that don't wait."),
+]
 Once = Annotated[bool, typer.Option("--once", help="End when everything wanted is here.")]
 Timeout = Annotated[
     float | None,
@@ -79,9 +107,13 @@ class NetworkOptions:
     http: str | None = None
     no_http: bool = False
     map_port: bool = False
+    public_url: str | None = None
+    trust_proxy: list[str] | None = None
+    http_host: list[str] | None = None
+    ready_only: bool = False
 
     def settings(self, home: Path | None) -> "NodeSettings":
-        """Checked. Raises: UsageError for an address that is none."""
+        """Checked. Raises: UsageError for an address, a host name or a URL that is none."""
         from p2prss.node.settings import NodeSettings
 
         return NodeSettings.of(
@@ -94,4 +126,8 @@ class NetworkOptions:
             map_port=self.map_port,
             http=self.http,
             no_http=self.no_http,
+            http_hosts=self.http_host or (),
+            public_url=self.public_url,
+            trusted_proxies=self.trust_proxy or (),
+            ready_only=self.ready_only,
         )

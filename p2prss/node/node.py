@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import replace
 from functools import partial
 from random import SystemRandom
 from typing import Final
@@ -77,6 +78,7 @@ class Node:
         self._random = SystemRandom()
         self._dialers: dict[Address, tcp.Dialer] = {}
         self._conflicts: set[str] = set()  # keys of feeds of which it was told
+        self._http_end = trio.Event()
 
     async def start(self, *, with_http: bool) -> None:
         """Open the doors: listeners for peers and for podcast apps, and links to known peers.
@@ -104,6 +106,10 @@ class Node:
         if with_http and self.settings.http is not None:
             await self._start_http(self.settings.http)
 
+    def end_http(self) -> None:
+        """Take no new requests of podcast apps; answers on their way get a moment to finish."""
+        self._http_end.set()
+
     def tell(self, message: str) -> None:
         """Say something to whoever started the node."""
         self.emit(Notice(message=message))
@@ -130,10 +136,11 @@ class Node:
         peers = tuple(address for address in self.listening if not _is_any(address))
         link = FeedLink(feed.key, feed.saved.name or feed.saved.title or None, peers)
         key = format_key(feed.key)
+        public = self.http_url and (self.settings.serving.public_url or self.http_url)
         return Ready(
             key=key,
             link=str(link),
-            feed_url=f"{self.http_url}/feeds/{key}/feed.xml" if self.http_url and with_feed_url else None,
+            feed_url=f"{public}/feeds/{key}/feed.xml" if public and with_feed_url else None,
             http=self.http_url,
             listen=[str(address) for address in self.listening],
             home=str(self.settings.home.path),
@@ -308,13 +315,13 @@ class Node:
 
     async def _start_http(self, address: Address) -> None:
         from p2prss.serve.app import create_app
-        from p2prss.serve.library import ServeSettings
         from p2prss.serve.server import bind_tcp, serve_http
 
         sockets = await trio.to_thread.run_sync(self._bind_http, address, bind_tcp)
-        settings = ServeSettings(allowed_hosts=frozenset({address.host}))
-        served = await self._nursery.start(serve_http, create_app(self.library, settings), sockets)
-        host, port = served[0]
+        serving = self.settings.serving
+        serving = replace(serving, allowed_hosts=serving.allowed_hosts | {address.host})
+        serve = partial(serve_http, shutdown=self._http_end, shield=True)
+        host, port = (await self._nursery.start(serve, create_app(self.library, serving), sockets))[0]
         self.http_url = f"http://{Address(_LOOPBACK.get(host, host), port)}"
 
     def _bind_http(
@@ -351,8 +358,11 @@ async def open_node(settings: NodeSettings, emit: Emit, *, with_http: bool = Tru
         async with trio.open_nursery() as nursery:
             node = Node(settings, store, nursery, emit)
             async with open_swarm(settings, node.exchange, node.tell) as node.swarm:
-                await node.start(with_http=with_http)
-                yield node
+                try:
+                    await node.start(with_http=with_http)
+                    yield node
+                finally:
+                    node.end_http()
             nursery.cancel_scope.cancel()
 
 

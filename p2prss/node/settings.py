@@ -1,12 +1,15 @@
 """How a node is reached and where it keeps its data, checked before anything is opened."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from p2prss.net.address import Address
 from p2prss.node.home_paths import HomePaths
+from p2prss.serve.hosts import parse_host, parse_public_url
+from p2prss.serve.library import ServeSettings
+from p2prss.serve.proxies import parse_network
 
 DEFAULT_HTTP: Final = Address("127.0.0.1", 7737)
 
@@ -22,6 +25,8 @@ class NodeSettings:
     ``http`` None means that podcast apps are not served.
 
     With ``http_may_move`` (nobody asked for the port by name) a busy port is replaced by a free one.
+
+    ``serving`` is how podcast apps are served; the host of ``http`` is allowed in any case.
     """
 
     home: HomePaths
@@ -33,6 +38,7 @@ class NodeSettings:
     map_port: bool = False
     http: Address | None = DEFAULT_HTTP
     http_may_move: bool = True
+    serving: ServeSettings = field(default_factory=ServeSettings)
 
     @classmethod
     def of(
@@ -47,10 +53,14 @@ class NodeSettings:
         map_port: bool = False,
         http: str | None = None,
         no_http: bool = False,
+        http_hosts: Iterable[str] = (),
+        public_url: str | None = None,
+        trusted_proxies: Iterable[str] = (),
+        ready_only: bool = False,
     ) -> "NodeSettings":
         """Settings from texts.
 
-        Raises: UsageError for an address that is none.
+        Raises: UsageError for an address, a host name or a URL that is none.
         """
         return cls(
             home=HomePaths.find(home),
@@ -62,4 +72,10 @@ class NodeSettings:
             map_port=map_port,
             http=None if no_http else Address.parse(http) if http else DEFAULT_HTTP,
             http_may_move=http is None,
+            serving=ServeSettings(
+                allowed_hosts=frozenset(map(parse_host, http_hosts)),
+                public_url=parse_public_url(public_url) if public_url is not None else None,
+                trusted_proxies=tuple(map(parse_network, trusted_proxies)),
+                ready_only=ready_only,
+            ),
         )

@@ -19,14 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2prss.errors import P2prssError
 from p2prss.serve.files import find_asset, find_episode
-from p2prss.serve.hosts import base_url, is_allowed
+from p2prss.serve.hosts import Reached, base_url, inner_path, reached_by
 from p2prss.serve.library import Library, ServedFeed, ServeSettings
 from p2prss.serve.media import NOT_NOW, Media, MediaResponse
 from p2prss.serve.pages import Pages
 from p2prss.serve.responses import (
     CORS_HEADERS,
     PREFLIGHT_HEADERS,
-    SECURITY_HEADERS,
+    guarded_headers,
     plain,
     unavailable,
 )
@@ -37,6 +37,9 @@ ANSWER_SECONDS: Final = 10.0
 
 METHODS: Final = "GET, HEAD, OPTIONS"
 
+BASE_URL: Final = "p2prss.base_url"
+"""Where in the scope the guard leaves what all absolute URLs of the answer start with."""
+
 Answer = Response | MediaResponse
 
 _KEY_TEXT: Final = re.compile(r"[a-z0-9]{52}|[0-9a-f]{64}")
@@ -45,7 +48,7 @@ _KEY_TEXT: Final = re.compile(r"[a-z0-9]{52}|[0-9a-f]{64}")
 def create_app(library: Library, settings: ServeSettings | None = None) -> ASGIApp:
     """The application over ``library``, for any ASGI server on trio."""
     settings = settings or ServeSettings()
-    routes = _Routes(library, settings)
+    routes = _Routes(library)
     inner = Starlette(routes=routes.table(), exception_handlers={HTTPException: _refused})
     inner.router.redirect_slashes = False
     return _Guard(inner, settings)
@@ -68,19 +71,24 @@ class _Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS]
+                message["headers"] = guarded_headers(message["headers"])
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal or self._app)(scope, receive, send_guarded)
+        reached = _reached(scope, self._settings)
+        if reached is None:
+            answer: ASGIApp = plain(421, "this server does not answer to that host name")
+        elif scope["method"] not in METHODS.split(", "):
+            answer = plain(405, "method not allowed", allow=METHODS)
+        else:
+            answer = self._app
+            path = inner_path(scope["path"], reached, self._settings)
+            scope = {**scope, "path": path, BASE_URL: base_url(reached, self._settings)}
+        await answer(scope, receive, send_guarded)
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        host = host_of(scope)
-        if host is None or not is_allowed(host, self._settings):
-            return plain(421, "this server does not answer to that host name")
-        if scope["method"] not in METHODS.split(", "):
-            return plain(405, "method not allowed", allow=METHODS)
-        return None
+
+def _reached(scope: Scope, settings: ServeSettings) -> Reached | None:
+    peer = scope["client"][0] if scope.get("client") else ""
+    return reached_by(scope["scheme"], host_of(scope), peer, Headers(scope=scope), settings)
 
 
 def host_of(scope: Scope) -> str | None:
@@ -105,9 +113,8 @@ def _allow(status: int) -> dict[str, str]:
 class _Routes:
     """What each URL answers."""
 
-    def __init__(self, library: Library, settings: ServeSettings) -> None:
+    def __init__(self, library: Library) -> None:
         self._library = library
-        self._settings = settings
         self._feeds = FeedAnswers()
         self._pages = Pages()
 
@@ -149,7 +156,7 @@ class _Routes:
         return feed
 
     def _base_url(self, request: Request) -> str:
-        return base_url(request.scope["scheme"], host_of(request.scope) or "", self._settings)
+        return str(request.scope[BASE_URL])
 
     async def feed_xml(self, request: Request) -> Answer:
         """The RSS."""

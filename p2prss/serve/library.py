@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # they load slowly, and only a running server needs them
     from p2prss.crypto.keys import CoreKey
     from p2prss.drive.core import BlockStream
     from p2prss.feed.archive import FeedArchive
+    from p2prss.serve.proxies import Network
 
 
 class ServedDrive(Protocol):
@@ -75,9 +76,14 @@ class ServeSettings:
     """How the HTTP side presents itself.
 
     ``allowed_hosts`` are names and addresses, without port, by which clients may address us besides
-    the loopback ones; ``public_url`` is the base of all URLs in feeds (``https://example.org/pods``)
-    where a reverse proxy stands in front, else they follow each request's Host.
+    the loopback ones and that of ``public_url``; ``public_url`` is the base of all URLs in feeds
+    (``https://example.org/pods``) where a reverse proxy stands in front, else they follow each
+    request's Host, or what one of ``trusted_proxies`` says it was.
+
+    ``ready_only`` lists only episodes whose audio is here, for apps that take "not now" for an error.
     """
 
     allowed_hosts: frozenset[str] = frozenset()
     public_url: str | None = None
+    trusted_proxies: tuple["Network", ...] = ()
+    ready_only: bool = False

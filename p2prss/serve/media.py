@@ -5,7 +5,7 @@ first bytes are in hand before anything is sent (else 503, which clients retry),
 block cannot be had the connection is broken off, so that no client takes the part for the whole.
 A client that hangs up cancels the fetch: nothing is downloaded for nobody.
 
-Source: RFC 9110 §13-15; podcast-app behaviour in spec/08-feeds, "Serving".
+Source: RFC 9110 §13-15; podcast-app behaviour in spec/10-http, "Media".
 """
 
 import logging

@@ -1,5 +1,6 @@
 """Headers and short answers that every part of the HTTP side shares."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.responses import PlainTextResponse, Response
@@ -13,7 +14,11 @@ SECURITY_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 )
+"""On every answer that does not say otherwise; the last keeps other web pages from embedding what they
+could only guess."""
+
 SANDBOX_POLICY: Final = "default-src 'none'; sandbox"
 """For bytes of a stranger that a browser might otherwise run: no script, no origin, no loads."""
 
@@ -27,6 +32,13 @@ PREFLIGHT_HEADERS: Final[dict[str, str]] = {
     "access-control-allow-headers": "Range, If-Range, If-None-Match",
     "access-control-max-age": "86400",
 }
+
+
+def guarded_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer with ``SECURITY_HEADERS``, where they are not among them already."""
+    found = list(headers)
+    named = {name.lower() for name, _ in found}
+    return found + [(name, value) for name, value in SECURITY_HEADERS if name not in named]
 
 
 def plain(status: int, text: str, **headers: str) -> Response:

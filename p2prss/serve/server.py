@@ -10,6 +10,7 @@ Shutting down: no new connections; idle ones end at once, answers that are on th
 """
 
 import logging
+import math
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,7 +32,8 @@ MAX_CONNECTIONS: Final = 512  # at the same time; each costs a file descriptor a
 MAX_HEADER_BYTES: Final = 16 * KIB  # of a request line and its headers
 MAX_REQUESTS_PER_CONNECTION: Final = 1000
 KEEP_ALIVE_SECONDS: Final = 15.0  # between requests, and for the headers of one to arrive
-SEND_STALL_SECONDS: Final = 300.0  # without a byte read by the client; a paused player reconnects
+SEND_STALL_SECONDS: Final = 300.0  # without a piece read by the client; a paused player reconnects
+STALLED_SECONDS: Final = 30.0  # likewise, while there are too many connections
 GRACE_SECONDS: Final = 3.0  # for running answers when the server ends
 BACKLOG: Final = 128  # connections waiting to be accepted
 
@@ -65,14 +67,15 @@ async def serve_http(
     sockets: Sequence[socket.socket],
     *,
     shutdown: trio.Event | None = None,
+    shield: bool = False,
     task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ``shutdown`` is set, gracefully, or until cancelled, at once.
 
-    Args: sockets: bound, and closed on return; task_status: is told the real addresses once
-        connections are accepted.
+    Args: sockets: bound, and closed on return; shield: only ``shutdown`` ends it, no cancellation;
+        task_status: is told the real addresses once connections are accepted.
     """
-    with ExitStack() as closing:
+    with ExitStack() as closing, trio.CancelScope(shield=shield):
         for one in sockets:
             closing.callback(one.close)
             one.setblocking(False)
@@ -95,31 +98,47 @@ async def serve_http(
 
 
 class _Connections:
-    """All connections of one server."""
+    """All connections of one server.
+
+    When there are too many, one of no use gives way to the new one: the oldest that has sent no request
+    yet, else the oldest between two requests, else one whose client has not read for ``STALLED_SECONDS``.
+    So nobody can shut out the players by opening connections and holding them.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = wrap_app(cast(Any, app), 0, "asgi")
         self._config = _config()
         self._context = WorkerContext(None)
-        self._open: set[_GuardedStream] = set()
+        self._open: dict[_GuardedStream, _Http1Server] = {}  # the oldest first
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer the requests of one client."""
-        if len(self._open) >= MAX_CONNECTIONS:
+        if len(self._open) >= MAX_CONNECTIONS and not self._make_room():
             logger.warning("more than %d connections: turned one away", MAX_CONNECTIONS)
             await trio.aclose_forcefully(stream)
             return
         guarded = _GuardedStream(stream)
-        self._open.add(guarded)
+        server = _Http1Server(self._app, self._config, self._context, ConnectionState({}), cast(Any, guarded))
+        self._open[guarded] = server
         try:
-            await _Http1Server(
-                self._app, self._config, self._context, ConnectionState({}), cast(Any, guarded)
-            )
+            await server
         except Exception:  # whatever one client provokes is no reason to end the program
             logger.exception("a connection failed")
         finally:
-            self._open.discard(guarded)
+            self._open.pop(guarded, None)
             guarded.break_off()
+
+    def _make_room(self) -> bool:
+        """Break off a connection of no use; whether there was one."""
+        idle = [one for one, server in self._open.items() if server.is_idle]
+        newcomers = [one for one in idle if not self._open[one].has_answered]
+        stalled = [one for one in self._open if one.is_stalled]
+        useless = next(iter([*newcomers, *idle, *stalled]), None)
+        if useless is None:
+            return False
+        del self._open[useless]
+        useless.break_off()
+        return True
 
     async def end_idle(self) -> None:
         """End connections between two requests now, the others after the answer they are at."""
@@ -145,9 +164,21 @@ class _Http1Server(TCPServer):
     Over HTTP/2 an answer cannot be broken off: Hypercorn leaves the stream open, and the client waits.
     """
 
+    _http1: H11Protocol | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request, or for the rest of its headers."""
+        return self._http1 is None or self._http1.stream is None
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether there was a request already."""
+        return self._http1 is not None and self._http1.keep_alive_requests > 0
+
     async def _read_data(self) -> None:
         made = self.protocol
-        made.protocol = _Http1Protocol(
+        made.protocol = self._http1 = _Http1Protocol(
             made.app,
             made.config,
             made.context,
@@ -166,11 +197,19 @@ class _GuardedStream:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self._sending_since = math.inf
         self.socket = stream.socket
 
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the client has not read for a while."""
+        return trio.current_time() - self._sending_since > STALLED_SECONDS
+
     async def send_all(self, data: bytes) -> None:
+        self._sending_since = trio.current_time()
         with trio.move_on_after(SEND_STALL_SECONDS) as waiting:
             await self._stream.send_all(data)
+        self._sending_since = math.inf
         if waiting.cancelled_caught:
             raise trio.BrokenResourceError("the client stopped reading")
 

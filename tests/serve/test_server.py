@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from p2prss.serve import server
 from p2prss.serve.app import create_app
@@ -83,14 +84,52 @@ async def test_too_many_connections_are_turned_away(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
-    client = await start_server()
+    feed, ask = big_show(64 << 20)
+    client = await start_server(feed)
     async with await client.connect() as first:
-        await first.send_all(ASK)
-        await read_reply(first)
+        await first.send_all(ask)
+        await feed.drive.wait_open_reads(1)
         async with await client.connect() as second:
             assert await second.receive_some(10) == b""
-        await first.send_all(ASK)
-        assert (await read_reply(first)).status == 200
+        assert await first.receive_some(10) == b"HTTP/1.1 2"
+
+
+async def test_when_there_are_too_many_the_idle_give_way(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    client = await start_server()
+    async with (
+        await client.connect() as answered,
+        await client.connect() as half,
+        await client.connect() as new,
+    ):
+        await answered.send_all(ASK)
+        await read_reply(answered)
+        await half.send_all(ASK[:10])
+        await trio.testing.wait_all_tasks_blocked()
+        async with await client.connect() as fourth, await client.connect() as fifth:
+            await fourth.send_all(ASK)
+            await fifth.send_all(ASK)
+            assert (await read_reply(fourth)).status == (await read_reply(fifth)).status == 200
+            assert await half.receive_some(10) == await new.receive_some(10) == b""
+            await answered.send_all(ASK)
+            assert (await read_reply(answered)).status == 200
+
+
+async def test_when_there_are_too_many_those_who_do_not_read_give_way(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(server, "STALLED_SECONDS", 0.0)
+    feed, ask = big_show(64 << 20)
+    client = await start_server(feed)
+    async with await client.connect() as first:
+        await first.send_all(ask)
+        await feed.drive.wait_open_reads(1)
+        await trio.sleep(0.05)
+        assert (await client.send(ASK)).text == "ok\n"
+        await feed.drive.wait_open_reads(0)
 
 
 async def test_http_2_and_websockets_are_not_spoken(start_server: StartServer) -> None:
