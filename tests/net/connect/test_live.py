@@ -14,7 +14,7 @@ from p2prss.net.connect.peer_stream import ConnectError, Path, PeerStream
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.udx.socket import UdxSocket
 from tests.net.connect.talk import Talk, echo
-from tests.net.dht.js_dht import open_js_dht
+from tests.net.dht.js_dht import JsDht, open_js_dht
 
 pytestmark = pytest.mark.interop
 
@@ -46,6 +46,20 @@ def close_port(network: PeerNetwork) -> None:
             others(datagram, source, via)
 
     socket.on_datagram = sort
+
+
+@asynccontextmanager
+async def js_network(
+    *kinds: dict[str, Any], relay: bool = False
+) -> AsyncIterator[tuple[JsDht, int, list[int]]]:
+    """A network of the reference: process, port, and nodes of these kinds; ``relay``: key 7 relays."""
+    with trio.fail_after(PATIENCE):
+        async with open_js_dht() as js:
+            port = await js.call("testnet", size=8)
+            if relay:
+                node = await js.call("node", bootstrap=port, options=OPEN)
+                await js.call("relay", node=node, seed=seed(7))
+            yield js, port, [await js.call("node", bootstrap=port, options=options) for options in kinds]
 
 
 @asynccontextmanager
@@ -96,43 +110,35 @@ async def ask(network: PeerNetwork, public_key: PublicKey, *relays: Endpoint) ->
 
 
 async def test_we_dial_the_reference() -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            theirs = [await js.call("node", bootstrap=port, options=options) for options in (OPEN, CLOSED)]
-            relays = [await js.call("listen", node=theirs[0], seed=seed(2))]
-            await js.call("listen", node=theirs[1], seed=seed(3), options={"holepunch": False})
-            async with our_network(port, 4) as ours:
-                assert await ask(ours, key(3).public_key) is Path.OPEN  # it comes to us
-            async with our_network(port, 1, closed=True) as ours:
-                assert await ask(ours, key(2).public_key) is Path.OPEN
-                assert await ask(ours, key(3).public_key) is Path.LAN
-                assert await ask(ours, key(3).public_key) is Path.LAN  # over the relays it remembers
-                direct = [Endpoint(one["host"], one["port"]) for one in relays[0]]
-                paths = {await ask(ours, key(2).public_key, *direct) for _ in range(5)}
-                assert Path.DIRECT in paths  # a relay may be faster
-                with pytest.raises(ConnectError) as caught:
-                    await ours.connect(key(9).public_key)
-                assert caught.value.reason == "not-found"
-            assert await js.call("connections") == [key(4).public_key.hex(), *[key(1).public_key.hex()] * 8]
+    async with js_network(OPEN, CLOSED) as (js, port, theirs):
+        relays = [await js.call("listen", node=theirs[0], seed=seed(2))]
+        await js.call("listen", node=theirs[1], seed=seed(3), options={"holepunch": False})
+        async with our_network(port, 4) as ours:
+            assert await ask(ours, key(3).public_key) is Path.OPEN  # it comes to us
+        async with our_network(port, 1, closed=True) as ours:
+            assert await ask(ours, key(2).public_key) is Path.OPEN
+            assert await ask(ours, key(3).public_key) is Path.LAN
+            assert await ask(ours, key(3).public_key) is Path.LAN  # over the relays it remembers
+            direct = [Endpoint(one["host"], one["port"]) for one in relays[0]]
+            paths = {await ask(ours, key(2).public_key, *direct) for _ in range(5)}
+            assert Path.DIRECT in paths  # a relay may be faster
+            with pytest.raises(ConnectError) as caught:
+                await ours.connect(key(9).public_key)
+            assert caught.value.reason == "not-found"
+        assert await js.call("connections") == [key(4).public_key.hex(), *[key(1).public_key.hex()] * 8]
 
 
 @pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
 async def test_the_reference_dials_us(closed: bool) -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            theirs = [await js.call("node", bootstrap=port, options=options) for options in (OPEN, CLOSED)]
-            peers: list[PeerStream] = []
-            async with our_network(port, 1, closed=closed) as ours, serving(ours, peers):
-                for node in theirs:
-                    answer = await js.call(
-                        "ask", node=node, key=key(1).public_key.hex(), seed=seed(5), text="hi"
-                    )
-                    assert answer["text"] == "hi"
-                assert [peer.public_key for peer in peers] == [key(5).public_key] * 2
-                assert peers[0].path is Path.OPEN
-                assert peers[1].path in (NEAR if closed else OPENLY)
+    async with js_network(OPEN, CLOSED) as (js, port, theirs):
+        peers: list[PeerStream] = []
+        async with our_network(port, 1, closed=closed) as ours, serving(ours, peers):
+            for node in theirs:
+                answer = await js.call("ask", node=node, key=key(1).public_key.hex(), seed=seed(5), text="hi")
+                assert answer["text"] == "hi"
+            assert [peer.public_key for peer in peers] == [key(5).public_key] * 2
+            assert peers[0].path is Path.OPEN
+            assert peers[1].path in (NEAR if closed else OPENLY)
 
 
 @pytest.mark.parametrize(
@@ -140,70 +146,56 @@ async def test_the_reference_dials_us(closed: bool) -> None:
     [(False, False, OPENLY), (False, True, OPENLY), (True, False, OPENLY), (True, True, NEAR)],
 )
 async def test_we_dial_each_other(server_closed: bool, client_closed: bool, paths: list[Path]) -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            peers: list[PeerStream] = []
-            async with (
-                our_network(port, 1, closed=server_closed) as one,
-                our_network(port, 2, closed=client_closed) as two,
-                serving(one, peers),
-            ):
-                path = await ask(two, key(1).public_key)
-                assert path in paths
-                assert peers[0].path is path
-                assert peers[0].public_key == key(2).public_key
-                assert not peers[0].initiator
+    async with js_network() as (_js, port, _):
+        peers: list[PeerStream] = []
+        async with (
+            our_network(port, 1, closed=server_closed) as one,
+            our_network(port, 2, closed=client_closed) as two,
+            serving(one, peers),
+        ):
+            path = await ask(two, key(1).public_key)
+            assert path in paths
+            assert peers[0].path is path
+            assert peers[0].public_key == key(2).public_key
+            assert not peers[0].initiator
 
 
 async def test_we_punch_our_way_to_the_reference() -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            theirs = await js.call("node", bootstrap=port, options=CLOSED)
-            await js.call("listen", node=theirs, seed=seed(3), options={"shareLocalAddress": False})
-            async with our_network(port, 1, closed=True, lan_addresses=False) as ours:
-                assert await ask(ours, key(3).public_key) is Path.PUNCHED
+    async with js_network(CLOSED) as (js, port, (theirs,)):
+        await js.call("listen", node=theirs, seed=seed(3), options={"shareLocalAddress": False})
+        async with our_network(port, 1, closed=True, lan_addresses=False) as ours:
+            assert await ask(ours, key(3).public_key) is Path.PUNCHED
 
 
 @pytest.mark.parametrize("fast", [True, False])
 async def test_the_reference_punches_its_way_to_us(fast: bool) -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            theirs = await js.call("node", bootstrap=port, options=CLOSED)
-            peers: list[PeerStream] = []
-            async with our_network(port, 1, closed=True) as ours, serving(ours, peers):
-                options = {"localConnection": False, "fastOpen": fast}
-                our_key = key(1).public_key.hex()
-                answer = await js.call("ask", node=theirs, key=our_key, text="hi", options=options)
-                assert answer["text"] == "hi"
-                assert peers[0].path is Path.PUNCHED
+    async with js_network(CLOSED) as (js, port, (theirs,)):
+        peers: list[PeerStream] = []
+        async with our_network(port, 1, closed=True) as ours, serving(ours, peers):
+            options = {"localConnection": False, "fastOpen": fast}
+            our_key = key(1).public_key.hex()
+            answer = await js.call("ask", node=theirs, key=our_key, text="hi", options=options)
+            assert answer["text"] == "hi"
+            assert peers[0].path is Path.PUNCHED
 
 
 async def test_we_punch_our_way_to_each_other() -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            peers: list[PeerStream] = []
-            async with (
-                our_network(port, 1, closed=True, lan_addresses=False) as one,
-                our_network(port, 2, closed=True) as two,
-                serving(one, peers),
-            ):
-                assert await ask(two, key(1).public_key) is Path.PUNCHED
-                assert peers[0].path is Path.PUNCHED
+    async with js_network() as (_js, port, _):
+        peers: list[PeerStream] = []
+        async with (
+            our_network(port, 1, closed=True, lan_addresses=False) as one,
+            our_network(port, 2, closed=True) as two,
+            serving(one, peers),
+        ):
+            assert await ask(two, key(1).public_key) is Path.PUNCHED
+            assert peers[0].path is Path.PUNCHED
 
 
 def test_over_a_relay_to_the_reference() -> None:
     """Its server makes no holes: we notice after 10 seconds, and propose our relay the next time."""
 
     async def run() -> None:
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            relay = await js.call("node", bootstrap=port, options=OPEN)
-            await js.call("relay", node=relay, seed=seed(7))
-            theirs = await js.call("node", bootstrap=port, options=CLOSED)
+        async with js_network(CLOSED, relay=True) as (js, port, (theirs,)):
             options = {"shareLocalAddress": False, "holepunch": False}
             await js.call("listen", node=theirs, seed=seed(3), options=options)
             blind_relay = key(7).public_key
@@ -217,39 +209,29 @@ def test_over_a_relay_to_the_reference() -> None:
 
 
 async def test_over_the_relay_of_a_server_of_the_reference() -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            relay = await js.call("node", bootstrap=port, options=OPEN)
-            await js.call("relay", node=relay, seed=seed(7))
-            theirs = await js.call("node", bootstrap=port, options=CLOSED)
-            options = {"shareLocalAddress": False, "holepunch": False}
-            through = key(7).public_key.hex()
-            await js.call("listen", node=theirs, seed=seed(3), options=options, through=through)
-            async with our_network(port, 1, closed=True, accept_relays=True) as ours:
-                assert await ask(ours, key(3).public_key) is Path.RELAYED
+    async with js_network(CLOSED, relay=True) as (js, port, (theirs,)):
+        options = {"shareLocalAddress": False, "holepunch": False}
+        through = key(7).public_key.hex()
+        await js.call("listen", node=theirs, seed=seed(3), options=options, through=through)
+        async with our_network(port, 1, closed=True, accept_relays=True) as ours:
+            assert await ask(ours, key(3).public_key) is Path.RELAYED
 
 
 @pytest.mark.parametrize("accepted", [True, False])
 async def test_the_reference_over_a_relay_to_us(accepted: bool) -> None:
-    with trio.fail_after(PATIENCE):
-        async with open_js_dht() as js:
-            port = await js.call("testnet", size=8)
-            relay = await js.call("node", bootstrap=port, options=OPEN)
-            await js.call("relay", node=relay, seed=seed(7))
-            theirs = await js.call("node", bootstrap=port, options=CLOSED)
-            peers: list[PeerStream] = []
-            network = our_network(port, 1, closed=True, lan_addresses=False, accept_relays=accepted)
-            async with network as ours, serving(ours, peers):
-                with trio.move_on_after(15 if accepted else 1):
-                    answer = await js.call(
-                        "ask",
-                        node=theirs,
-                        key=key(1).public_key.hex(),
-                        text="hi",
-                        through=key(7).public_key.hex(),
-                        options={"localConnection": False},
-                    )
-                    assert accepted
-                    assert answer["text"] == "hi"
-                assert [peer.path for peer in peers] == [Path.RELAYED] * accepted
+    async with js_network(CLOSED, relay=True) as (js, port, (theirs,)):
+        peers: list[PeerStream] = []
+        network = our_network(port, 1, closed=True, lan_addresses=False, accept_relays=accepted)
+        async with network as ours, serving(ours, peers):
+            with trio.move_on_after(15 if accepted else 1):
+                answer = await js.call(
+                    "ask",
+                    node=theirs,
+                    key=key(1).public_key.hex(),
+                    text="hi",
+                    through=key(7).public_key.hex(),
+                    options={"localConnection": False},
+                )
+                assert accepted
+                assert answer["text"] == "hi"
+            assert [peer.path for peer in peers] == [Path.RELAYED] * accepted
