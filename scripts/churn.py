@@ -38,7 +38,7 @@ from tests.interop.js_peer import JsPeer, JsPeerError  # noqa: E402
 NETWORK_NODES = 16
 PATIENCE = 180.0  # seconds in which whoever stays must have everything
 LOOKUP_PAUSE = 2.0  # seconds
-ARRIVAL = 60.0  # seconds in which the first of each place come: starting them all takes the machine's breath
+ARRIVAL = 120.0  # seconds in which the first of each place come: starting them takes the machine's breath
 
 
 @dataclass

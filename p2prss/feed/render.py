@@ -136,7 +136,7 @@ def _serve_item(item: etree._Element, source: ItemSource, serving: Serving) -> N
             date = _add(item, _sibling_tag(item, "pubDate"))
         date.text = format_datetime(source.date.astimezone(UTC).replace(microsecond=0), usegmt=True)
     for alternate in source.alternates:
-        _add_alternate(item, alternate)
+        add_alternate(item, alternate)
 
 
 def _serve_channel(root: etree._Element, channel: etree._Element, serving: Serving) -> None:
@@ -211,7 +211,7 @@ def _write(element: etree._Element, attribute: str, address: str) -> None:
         element.text = address
 
 
-def _add_alternate(item: etree._Element, alternate: Alternate) -> None:
+def add_alternate(item: etree._Element, alternate: Alternate) -> None:
     element = etree.SubElement(
         item,
         f"{{{PODCAST}}}alternateEnclosure",
