@@ -23,7 +23,8 @@ P2prssError                   has exit_code; its text is one line that names the
 ├── NotHeldError              1: asked for by a peer, who is told so (log/proof.py)
 ├── FeedError                 1: a feed cannot be read
 │   ├── FetchError              3: an origin cannot be reached, or answers with an error
-│   └── FeedFormatError         1: what came is no feed, or no feed we know how to read
+│   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
+│   └── LockedFeedError         1: its publisher does not want it published by others
 └── TryAgainError             75: the same command may succeed later
 """
 
@@ -139,6 +140,10 @@ class FetchError(FeedError):
     """An origin cannot be reached, or answers with an error."""
 
     exit_code = 3
+
+
+class LockedFeedError(FeedError):
+    """A feed's publisher does not want it published by others."""
 
 
 class FeedFormatError(FeedError):

@@ -56,6 +56,14 @@ def publish(
         bool,
         typer.Option("--allow-private", help="Publish a source whose address has a password or a token."),
     ] = False,
+    allow_locked: Annotated[
+        bool,
+        typer.Option("--allow-locked", help="Publish a feed that its publisher has locked: you may."),
+    ] = False,
+    unlisted: Annotated[
+        bool,
+        typer.Option("--unlisted", help="Announce it nowhere: it reaches whom you give link and address."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a very large show without asking.")] = False,
     listen: Listen = None,
     peer: Peer = None,
@@ -87,6 +95,8 @@ def publish(
         interval=_seconds(interval),
         confirmed=yes,
         allow_private=allow_private,
+        allow_locked=allow_locked,
+        unlisted=unlisted,
     )
     apps = public_url, trust_proxy, http_host, ready_only
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))

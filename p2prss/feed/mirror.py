@@ -4,7 +4,7 @@ First the feed with all item XML in one step (``changes``), then the media, newe
 at last what follows from the rest. What did not change is not written: then the drive keeps its version.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,6 +35,7 @@ from p2prss.feed.model import (
     MAX_URL_LENGTH,
     ArchivedItem,
     CapturePolicy,
+    Channel,
     FeedInfo,
     ParsedFeed,
     Role,
@@ -52,6 +53,10 @@ from p2prss.feed.writer import PLAIN_FEED_PATH, FeedWriter
 
 PLAIN_FEED_ITEMS: Final = 100  # newest items in /feed.xml
 MIN_SECRET_LENGTH: Final = 4  # characters; a shorter one is found everywhere
+
+
+Permit = Callable[[Channel], Awaitable[None]]
+"""Asked before a new head of a feed is written; raises a FeedError when it may not be published."""
 
 
 class MirrorState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,6 +97,7 @@ class Mirror:
         retries: Retries | None = None,
         made: MadeFeed | None = None,
         shelf: Shelf | None = None,
+        permit: Permit | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0),
     ) -> None:
         self._source = source
@@ -102,6 +108,7 @@ class Mirror:
         self._may_fetch = may_fetch
         self._retries = retries or Retries()
         self._made = made
+        self._permit = permit
         self._shelves: list[Shelf] = [one for one in (made, shelf) if one is not None]
         self._now = now
 
@@ -128,6 +135,8 @@ class Mirror:
                     tell(FeedRead(title, len(writer.items), not_modified=True))
                 else:
                     walk = await self._walk(fetcher, fetched, folder, state, writer)
+                    if self._permit is not None:
+                        await self._permit(walk.feed.channel)
                     origin_url = None if fetcher.is_local else public_url(fetcher.source_url)
                     await self._write_feed(writer, walk, origin_url, report, tell)
                     pages = walk.state

@@ -22,6 +22,7 @@ from p2prss.errors import (
     ConflictError,
     FeedError,
     FetchError,
+    LockedFeedError,
     NetworkError,
     P2prssError,
     StorageError,
@@ -159,7 +160,9 @@ class Node:
             saved = msgspec.structs.replace(
                 new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
             )
-            self.saved.save(saved)
+        if saved.unlisted != order.unlisted:
+            saved = msgspec.structs.replace(saved, unlisted=order.unlisted)
+        self.saved.save(saved)
         feed = await self._open(saved, eager=False)
         if feed.conflict is not None:
             raise feed.conflict
@@ -184,14 +187,20 @@ class Node:
             on_title=partial(self._rename, feed),
             on_text=tell_ready,
         )
+        is_kept = False
         try:
             await publisher.run(once=order.once)
         except FetchError as error:
             if source.startswith("file:"):  # then it is not the network's fault
                 raise FeedError(str(error)) from None
             raise
+        except LockedFeedError:
+            is_kept = True  # its publisher may put the key into it now
+            raise
         finally:
-            if feed.drive.version <= 1:  # not even its text was ever read: leave nothing behind
+            if (
+                feed.drive.version <= 1 and not is_kept
+            ):  # not even its text was ever read: leave nothing behind
                 with suppress(StorageError):  # of a disk that is full, say
                     if self.swarm is not None:
                         self.swarm.leave(feed.db.log.discovery_key)
@@ -279,6 +288,8 @@ class Node:
         feed = await self.opener.open(saved, eager=eager)
         self.feeds.append(feed)
         topic = feed.db.log.discovery_key
+        if saved.unlisted:
+            return feed
         if self.lan is not None:
             self.lan.add(topic)
         if self.swarm is not None:

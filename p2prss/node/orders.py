@@ -27,6 +27,8 @@ class PublishOrder:
     interval: float = DEFAULT_INTERVAL  # seconds
     confirmed: bool = False  # fetch even a very large show without asking
     allow_private: bool = False  # publish even what only some may read, by its address
+    allow_locked: bool = False  # publish even what its publisher has locked
+    unlisted: bool = False  # announce it nowhere, now and later
 
 
 @dataclass(frozen=True, slots=True)

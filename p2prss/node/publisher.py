@@ -28,6 +28,7 @@ from p2prss.log.store import Store
 from p2prss.node.events import Error, Event, Notice, Progress, Published
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder, Wanted
+from p2prss.node.permission import Permission
 from p2prss.units import GB
 
 STATE_KIND: Final = "mirror"
@@ -62,6 +63,9 @@ class Publisher:
         self._random = Random()
         self._expected = 0
         self._done = 0
+        permission = Permission(
+            feed.key, given=order.allow_locked or feed.saved.unlisted, emit=emit, confirm=confirm
+        )
         self._mirror = Mirror(
             order.source,
             feed.drive,
@@ -69,6 +73,7 @@ class Publisher:
             state=_State(store, self._key),
             policy=_policy(order.wanted),
             may_fetch=self._may_fetch,
+            permit=permission.check,
         )
 
     async def run(self, *, once: bool) -> None:

@@ -41,6 +41,7 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latest: int | None = None
     since: datetime | None = None
     peers: tuple[str, ...] = ()
+    unlisted: bool = False  # announced nowhere: only who knows key and address comes to it
 
     @property
     def core_key(self) -> CoreKey:
