@@ -48,6 +48,12 @@ def publish(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Media of episodes since that day.")
     ] = None,
     no_media: Annotated[bool, typer.Option("--no-media", help="The feed's text only.")] = False,
+    no_alternates: Annotated[
+        bool,
+        typer.Option(
+            "--no-alternates", help="Not the other editions of episodes (podcast:alternateEnclosure)."
+        ),
+    ] = False,
     name: Annotated[str | None, typer.Option(help="What to call the feed instead of its title.")] = None,
     interval: Annotated[
         str, typer.Option(metavar="TIME", help="Between looks at the source: 90s, 30m, 6h.")
@@ -94,6 +100,7 @@ def publish(
         name=name,
         interval=_seconds(interval),
         confirmed=yes,
+        alternates=not no_alternates,
         allow_private=allow_private,
         allow_locked=allow_locked,
         unlisted=unlisted,

@@ -16,7 +16,7 @@ import trio
 
 from p2prss.errors import DiskFullError, FetchError, P2prssError, TryAgainError
 from p2prss.feed.changes import with_record
-from p2prss.feed.media_types import settle
+from p2prss.feed.media_types import STREAMS, settle, sniff
 from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent, MirrorReport
 from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
@@ -72,19 +72,22 @@ class Capture:
         writer, policy = self._writer, self._policy
         info = writer.info
         jobs: list[ArchivedItem | None] = []
-        if policy.media and info is not None and missing(info.channel_assets):
+        if policy.media and info is not None and self._missing(info.channel_assets):
             jobs.append(None)
-        jobs += [item for item in within(policy, writer.newest_first) if missing(item.assets)]
+        jobs += [item for item in within(policy, writer.newest_first) if self._missing(item.assets)]
         if not jobs:
             return
         assets = [
             asset for job in jobs for asset in (job.assets if job else info.channel_assets if info else ())
         ]
-        what = announced(assets)
+        what = announced(assets, alternates=policy.alternates)
         if not await self._agrees(what):
             self._report.declined = what
             return
         await self._run_jobs(jobs)
+
+    def _missing(self, assets: Sequence[Asset]) -> list[Asset]:
+        return missing(assets, alternates=self._policy.alternates)
 
     async def _run_jobs(self, jobs: Sequence[ArchivedItem | None]) -> None:
         """Two tasks fetch, this one appends: a file waits for no more than one other."""
@@ -124,7 +127,7 @@ class Capture:
         When the disk is too full for one, it is the last: those that came before it are kept.
         """
         found: dict[str, Fetched] = {}
-        for place, asset in enumerate(missing(self._files_of(job))):
+        for place, asset in enumerate(self._missing(self._files_of(job))):
             if asset.url in self._writer.by_url:
                 continue
             path = self._folder / f"{number}-{place}"
@@ -143,8 +146,8 @@ class Capture:
 
     async def _fetch_asset(self, asset: Asset, title: str, path: Path) -> Fetched:
         disk = shutil.disk_usage(self._folder)
-        room = room_left(disk.free, disk.total)
-        if room < (asset.byte_length or 0):
+        room, claimed = room_left(disk.free, disk.total), asset.byte_length or 0
+        if room < (claimed if claimed <= limit_of(asset) else 0):
             raise DiskFullError("the disk is too full to go on mirroring")
         for shelf in self._shelves:
             if (taken := await shelf.take(asset, title, self._fetcher, path)) is not None:
@@ -161,6 +164,8 @@ class Capture:
         )
         if not fetched.byte_length:
             raise FetchError(f"{redact(url)}: the file is empty")
+        if sniff(fetched.head) in STREAMS:
+            raise FetchError(f"{redact(url)}: it leads to a stream or a torrent, which is no file")
         return fetched
 
     async def _store_job(self, job: ArchivedItem | None, found: dict[str, Fetched]) -> None:

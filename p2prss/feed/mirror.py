@@ -278,7 +278,8 @@ class Mirror:
         report.new, report.changed, report.removed = changes.new, changes.changed, changes.removed
         report.aged_out, report.taken_out = changes.aged_out, changes.taken_out
         wanted = within(self._policy, writer.newest_first)
-        to_come = announced(asset for item in wanted for asset in item.assets)
+        assets = (asset for item in wanted for asset in item.assets)
+        to_come = announced(assets, alternates=self._policy.alternates)
         tell(ItemsWritten(changes.new, changes.changed, changes.removed, to_come))
 
     async def _finish(self, writer: FeedWriter, version: int, report: MirrorReport) -> None:

@@ -164,6 +164,7 @@ class CapturePolicy(Struct, frozen=True, omit_defaults=True, kw_only=True):
     media: bool = True
     latest: Annotated[int, Meta(ge=0)] | None = None  # only so many of the newest items
     since: Instant | None = None  # only items published since
+    alternates: bool = True  # other editions of the enclosures as well
 
 
 class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -125,9 +125,14 @@ def places_in(root: etree._Element) -> Iterator[tuple[etree._Element, Place]]:
         if name == "url" and (parent := element.getparent()) is not None:
             name = f"{plain_name(parent.tag)}/url"
         place = PLACES.get(name)
-        if place is None or any(plain_name(one.tag) in _NOT_OURS for one in element.iterancestors()):
+        if place is None or not is_ours(element):
             continue
         yield element, _PICTURE if name == "media:content" and _is_picture(element) else place
+
+
+def is_ours(element: etree._Element) -> bool:
+    """Whether what an element names belongs to the item itself, not to a live item or another show."""
+    return not any(plain_name(one.tag) in _NOT_OURS for one in element.iterancestors())
 
 
 _PICTURE: Final = Place(Role.IMAGE, "url", "fileSize", "type")

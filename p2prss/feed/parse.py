@@ -6,7 +6,7 @@ No document type is followed, no entity expanded, nothing fetched.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -16,6 +16,7 @@ from lxml import etree
 from p2prss.errors import FeedFormatError
 from p2prss.feed import convert
 from p2prss.feed.dates import parse_date
+from p2prss.feed.embedded import addresses_at, is_data, texts_in
 from p2prss.feed.model import (
     MAX_ADDRESSES_BYTES,
     MAX_ASSETS,
@@ -27,6 +28,7 @@ from p2prss.feed.model import (
     Item,
     ParsedFeed,
     RefusedItem,
+    Role,
 )
 from p2prss.feed.names import (
     XML_BASE,
@@ -277,10 +279,8 @@ def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bo
     left_out = 0
     is_relative = False
     base = None
-    for one, place in places_in(element):
-        address = written = address_at(one, place)
-        if not written:
-            continue
+    for one, place, written in _named_in(element):
+        address = written
         if not written.startswith(("http://", "https://")) or one.get(XML_BASE):
             base = base_of(one, url) if base is None or one.get(XML_BASE) else base
             address = resolve(base, written)
@@ -298,6 +298,18 @@ def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bo
         size += cost
         found[address] = file
     return tuple(found.values()), is_relative, left_out
+
+
+def _named_in(element: etree._Element) -> Iterator[tuple[etree._Element, Place, str]]:
+    """Elements, places in them and what is written there; pictures in texts come last."""
+    for one, place in places_in(element):
+        if written := address_at(one, place):
+            yield one, place, written
+    for one, attribute in texts_in(element):
+        place = Place(Role.IMAGE if attribute else Role.INLINE, attribute)
+        for written in addresses_at(one, attribute):
+            if not is_data(written):
+                yield one, place, written
 
 
 def _enclosure(element: etree._Element, place: Place, address: str) -> Enclosure:

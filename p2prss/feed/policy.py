@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from p2prss.feed.media_types import ending_of, plain
+from p2prss.feed.media_types import ending_of, is_stream, plain
 from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy, Role
 from p2prss.units import GB, MB
 
@@ -17,18 +17,9 @@ KEEP_FREE_SHARE: Final = 0.05  # of it, whichever is more: never used
 MAX_ENCLOSURE_BYTES: Final = 8 * GB
 MAX_SIDE_FILE_BYTES: Final = 50 * MB  # a picture, a transcript, chapters
 
-_CAPTURED: Final = frozenset({Role.ENCLOSURE, Role.IMAGE, Role.TRANSCRIPT, Role.CHAPTERS})
-_STREAMS: Final = frozenset(
-    {
-        "application/x-mpegurl",
-        "application/vnd.apple.mpegurl",
-        "audio/x-mpegurl",
-        "audio/mpegurl",
-        "application/dash+xml",
-        "application/x-bittorrent",
-    }
+_CAPTURED: Final = frozenset(
+    {Role.ENCLOSURE, Role.ALTERNATE, Role.IMAGE, Role.TRANSCRIPT, Role.CHAPTERS, Role.INLINE}
 )
-"""Types that only point to media: copied as a file they would be of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +43,29 @@ def within(policy: CapturePolicy, newest_first: Sequence[ArchivedItem]) -> Itera
             yield item
 
 
-def missing(assets: Iterable[Asset]) -> list[Asset]:
-    """The files to fetch: not yet captured, of a kind that can be."""
-    return [one for one in assets if one.path is None and _is_file(one)]
+def missing(assets: Iterable[Asset], *, alternates: bool = True) -> list[Asset]:
+    """The files to fetch: not yet captured, of a kind that can be, and unless told so no alternates."""
+    return [
+        one
+        for one in assets
+        if one.path is None and _is_file(one) and (alternates or one.role != Role.ALTERNATE)
+    ]
 
 
 def _is_file(asset: Asset) -> bool:
-    if asset.role not in _CAPTURED or plain(asset.mime_type) in _STREAMS:
+    if asset.role not in _CAPTURED or is_stream(asset.url, asset.mime_type):
         return False
     try:
         parts = urlsplit(asset.url)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https", "file", "") and not parts.path.lower().endswith(
-        (".m3u8", ".torrent")
-    )
+    return parts.scheme in ("http", "https", "file", "")
 
 
 def limit_of(asset: Asset) -> int:
     """The largest size a file may have, in bytes."""
-    return MAX_ENCLOSURE_BYTES if asset.role == Role.ENCLOSURE else MAX_SIDE_FILE_BYTES
+    is_media = asset.role in (Role.ENCLOSURE, Role.ALTERNATE)
+    return MAX_ENCLOSURE_BYTES if is_media else MAX_SIDE_FILE_BYTES
 
 
 def may_be_page(asset: Asset) -> bool:
@@ -81,12 +75,14 @@ def may_be_page(asset: Asset) -> bool:
     )
 
 
-def announced(assets: Iterable[Asset]) -> Announced:
-    """Add up what is still to be fetched, each address once."""
-    sizes = {one.url: one.byte_length for one in missing(assets)}
-    known = [size for size in sizes.values() if size]
-    enclosures_unknown = len(sizes) - len(known)
-    return Announced(len(sizes), sum(known), enclosures_unknown)
+def announced(assets: Iterable[Asset], *, alternates: bool = True) -> Announced:
+    """Add up what is still to be fetched, each address once.
+
+    A claim above what one file may have is counted as unknown: it says nothing about the feed.
+    """
+    wanted = {one.url: one for one in missing(assets, alternates=alternates)}
+    known = [size for one in wanted.values() if 0 < (size := one.byte_length or 0) <= limit_of(one)]
+    return Announced(len(wanted), sum(known), len(wanted) - len(known))
 
 
 def needs_yes(what: Announced, free_bytes: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 from lxml import etree
 
 from p2prss.errors import FeedFormatError
+from p2prss.feed.embedded import is_data, rewrite_at, texts_in
 from p2prss.feed.media_types import guess_type
 from p2prss.feed.names import (
     ATOM,
@@ -202,6 +203,14 @@ def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, 
             holder.set(length, str(new.byte_length))
         if mime_type and new.mime_type:
             holder.set(mime_type, new.mime_type)
+    for one, attribute in list(texts_in(element)):
+
+        def rewritten(written: str, base: str = base_of(one, base_url)) -> str:
+            address = resolve(base, written)
+            new = replacements.get(address)
+            return new.url if new is not None else written if is_data(written) else address
+
+        rewrite_at(one, attribute, rewritten)
 
 
 def _write(element: etree._Element, attribute: str, address: str) -> None:

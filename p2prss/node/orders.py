@@ -26,6 +26,7 @@ class PublishOrder:
     name: str | None = None
     interval: float = DEFAULT_INTERVAL  # seconds
     confirmed: bool = False  # fetch even a very large show without asking
+    alternates: bool = True  # mirror other editions of the enclosures as well
     allow_private: bool = False  # publish even what only some may read, by its address
     allow_locked: bool = False  # publish even what its publisher has locked
     unlisted: bool = False  # announce it nowhere, now and later

@@ -27,7 +27,7 @@ from p2prss.feed.policy import Announced
 from p2prss.log.store import Store
 from p2prss.node.events import Error, Event, Notice, Progress, Published
 from p2prss.node.open_feed import OpenFeed
-from p2prss.node.orders import PublishOrder, Wanted
+from p2prss.node.orders import PublishOrder
 from p2prss.node.permission import Permission
 from p2prss.units import GB
 
@@ -71,7 +71,7 @@ class Publisher:
             feed.drive,
             scratch=scratch,
             state=_State(store, self._key),
-            policy=_policy(order.wanted),
+            policy=_policy(order),
             may_fetch=self._may_fetch,
             permit=permission.check,
         )
@@ -167,8 +167,14 @@ class _State:
         self._store.put_record(STATE_KIND, self._key, value)
 
 
-def _policy(wanted: Wanted) -> CapturePolicy:
-    return CapturePolicy(media=wanted.latest != 0, latest=wanted.latest or None, since=wanted.since)
+def _policy(order: PublishOrder) -> CapturePolicy:
+    wanted = order.wanted
+    return CapturePolicy(
+        media=wanted.latest != 0,
+        latest=wanted.latest or None,
+        since=wanted.since,
+        alternates=order.alternates,
+    )
 
 
 def _words(what: Announced) -> str:

@@ -54,6 +54,7 @@ class Download:
         self._refuse_html = refuse_html
         self._progress = progress
         self._resume_with = ""  # a strong validator of what is in the file
+        self._says_page = False  # the origin's word, which bytes of another type disprove
         self._total: int | None = None  # bytes the whole body should have
 
     async def run(self, headers: Mapping[str, str]) -> Fetched:
@@ -123,8 +124,7 @@ class Download:
             self._resume_with = ""
             raise Retry("it answers a request for a range with another range")
         mime_type = headers.get("content-type", "")
-        if self._refuse_html and plain(mime_type) in ("text/html", "application/xhtml+xml"):
-            raise FetchError("it is a web page in place of the file")
+        self._says_page = plain(mime_type) in ("text/html", "application/xhtml+xml")
         if status == 200:
             if self._body.byte_length:
                 await trio.to_thread.run_sync(self._body.rewind)
@@ -168,8 +168,10 @@ class Download:
         await trio.to_thread.run_sync(self._body.write, pieces)
         if self._progress is not None:
             self._progress(sum(map(len, pieces)))
-        if self._refuse_html and sniff(self._body.head) == "text/html":
-            raise FetchError("it is a web page in place of the file")
+        if self._refuse_html:
+            seen = sniff(self._body.head)
+            if seen == "text/html" or (self._says_page and seen is None):
+                raise FetchError("it is a web page in place of the file")
 
     def _done(self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...]) -> Fetched:
         headers = response.headers
