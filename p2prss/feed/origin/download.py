@@ -102,13 +102,12 @@ class Download:
                 raise FetchError(f"it redirects more than {MAX_REDIRECTS} times")
 
     async def _send(self, stack: AsyncExitStack, url: str, headers: Mapping[str, str]) -> httpx.Response:
-        headers = dict(headers)
-        if authorization := self._session.authorization_for(url):
-            headers["authorization"] = authorization
+        url = without_user(url)
+        headers = dict(headers) | self._session.credentials_for(url)
         client = self._session.client
         client.cookies.clear()
         with network_errors():
-            return await stack.enter_async_context(client.stream("GET", without_user(url), headers=headers))
+            return await stack.enter_async_context(client.stream("GET", url, headers=headers))
 
     async def _take(
         self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...], ranged: bool

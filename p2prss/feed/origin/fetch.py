@@ -14,14 +14,15 @@ from urllib.parse import urlsplit
 
 import trio
 
+from p2prss.feed.origin.access import USER_AGENT, Access
 from p2prss.feed.origin.download import Download
 from p2prss.feed.origin.local_file import copy_file
 from p2prss.feed.origin.reply import Fetched, Validators
 from p2prss.feed.origin.retries import Retries
-from p2prss.feed.origin.session import USER_AGENT, Session
+from p2prss.feed.origin.session import Session
 from p2prss.feed.origin.url import path_of, source_url, urlsplit_or_fail
 
-__all__ = ["USER_AGENT", "Fetched", "Fetcher", "Retries", "Validators"]
+__all__ = ["USER_AGENT", "Access", "Fetched", "Fetcher", "Retries", "Validators"]
 
 
 class Fetcher:
@@ -29,18 +30,24 @@ class Fetcher:
 
     Args: source: what the user typed, a URL or a local path. Its host and port may be private and get
     its credentials; when it is a file, files in its folder can be fetched by ``file:`` URLs.
+    access: what else is allowed and given; source_was_public: what an earlier fetcher found of the source.
     """
 
-    def __init__(self, source: str, *, user_agent: str = USER_AGENT) -> None:
+    def __init__(self, source: str, access: Access | None = None, *, source_was_public: bool = False) -> None:
         self.source_url = source_url(source)
         parts = urlsplit(self.source_url)
         self._folder = path_of(parts).parent.resolve() if parts.scheme == "file" else None
-        self._session = Session(self.source_url, user_agent=user_agent)
+        self._session = Session(self.source_url, access, source_was_public=source_was_public)
 
     @property
     def is_local(self) -> bool:
         """Whether the source is a file of this machine."""
         return self._folder is not None
+
+    @property
+    def source_was_public(self) -> bool:
+        """Whether the source's host has ever been on the internet; see ``network.VettingBackend``."""
+        return self._session.source_was_public
 
     async def __aenter__(self) -> Self:
         return self

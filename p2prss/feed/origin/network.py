@@ -13,6 +13,7 @@ import httpcore
 import trio
 
 from p2prss.errors import FetchError
+from p2prss.feed.origin.access import PrivateHost
 from p2prss.feed.origin.address import is_public
 from p2prss.units import KIB
 
@@ -23,10 +24,23 @@ _ATTEMPT_SECONDS: Final = 10.0  # for one of several addresses of a host
 
 
 class VettingBackend(httpcore.AsyncNetworkBackend):
-    """Makes TCP connections to public addresses, and to the ``(host, port)`` pairs in ``trusted``."""
+    """Makes TCP connections to public addresses, and to private ones of some hosts.
 
-    def __init__(self, trusted: Iterable[tuple[str, int]] = ()) -> None:
-        self._trusted = frozenset((host.lower(), port) for host, port in trusted)
+    Args: source: host and port of what the user typed; private_hosts: what else may be private;
+    source_was_public: the source's host was on the internet before, so it cannot be at home: a name whose
+    owner points it at our network later, to have the feed's files read there.
+    """
+
+    def __init__(
+        self,
+        source: tuple[str, int] | None = None,
+        private_hosts: Iterable[PrivateHost] = (),
+        *,
+        source_was_public: bool = False,
+    ) -> None:
+        self._source = source
+        self._private_hosts = tuple(private_hosts)
+        self.source_was_public = source_was_public
 
     async def connect_tcp(
         self,
@@ -45,13 +59,27 @@ class VettingBackend(httpcore.AsyncNetworkBackend):
                 found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
             except (OSError, UnicodeError) as error:
                 raise httpcore.ConnectError("its name cannot be resolved") from error
-            addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-            if (host.lower(), port) not in self._trusted:
-                addresses = [one for one in addresses if is_public(one)]
-                if not addresses:
-                    raise FetchError(f"{host} is an address on the local network: a feed may not lead there")
+            addresses = self._vetted(host, port, dict.fromkeys(str(one[4][0]) for one in found))
             return await _connect_to_one_of(addresses, port)
         raise httpcore.ConnectTimeout("it does not answer")
+
+    def _vetted(self, host: str, port: int, addresses: Iterable[str]) -> list[str]:
+        """Those of a host's addresses that may be connected to. Raises: FetchError for none."""
+        addresses = list(addresses)
+        if any(one.covers(host, port) for one in self._private_hosts):
+            return addresses
+        public = [one for one in addresses if is_public(one)]
+        is_source = (host.lower(), port) == self._source
+        if is_source and public:
+            self.source_was_public = True
+        if public or (is_source and not self.source_was_public):
+            return public or addresses
+        if is_source:
+            raise FetchError(
+                f"{host} was on the internet before and is now on the local network:"
+                f" give --allow-private-host {host}:{port} if that is right"
+            )
+        raise FetchError(f"{host} is an address on the local network: a feed may not lead there")
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
+import httpx
+
 from p2prss.errors import FetchError
 
 _SECRET: Final = re.compile(r"token|secret|passw|auth|sign|sig$|key|session|user|email", re.IGNORECASE)
@@ -100,12 +102,19 @@ def path_of(parts: SplitResult) -> Path:
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
-    parts = urlsplit_or_fail(url)
-    return (
-        parts.scheme,
-        (parts.hostname or "").lower(),
-        parts.port or (443 if parts.scheme == "https" else 80),
-    )
+    """Scheme, host and port, as the one reads them who connects.
+
+    Raises: FetchError for what is unreadable to either of the two readers.
+    """
+    urlsplit_or_fail(url)
+    try:
+        found = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError):
+        raise FetchError("the address is unreadable") from None
+    host = found.raw_host.decode("ascii").lower()
+    if not host:
+        raise FetchError("the address names no host")
+    return found.scheme, host, found.port or (443 if found.scheme == "https" else 80)
 
 
 def without_user(url: str) -> str:
