@@ -40,7 +40,9 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A feed's URL, or a feed file.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A feed's URL or file, or a folder of audio.")
+    ],
     once: Annotated[bool, typer.Option("--once", help="End when the mirror is complete.")] = False,
     latest: Latest = None,
     all_: All = False,

@@ -81,8 +81,7 @@ class Mirror:
 
     Args: source: URL or path as the user typed it; scratch: a folder for files on their way;
         may_fetch: asked when the announced media is a lot, None to refuse it then; made: what makes the
-        feed of a source that is none, ``source`` then being where its relative addresses start; shelf: where
-        files may be that need not be fetched.
+        feed of a source that is none; shelf: where files may be that need not be fetched.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class Mirror:
         permit: Permit | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0),
     ) -> None:
-        self._source = source
+        self._source = source if made is None else made.url
         self._drive = drive
         self._scratch = scratch
         self._state = state

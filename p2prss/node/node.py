@@ -51,6 +51,7 @@ from p2prss.node.publisher import Confirm, Publisher
 from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_seed_name
 from p2prss.node.seeder import Seeder
 from p2prss.node.settings import NodeSettings
+from p2prss.node.sources import open_source
 
 READABLE_SECONDS: Final = 5.0  # to wait for a new feed's first text before saying that it is ready
 MAX_SAVED_PEERS: Final = 32  # addresses kept for one feed
@@ -168,6 +169,7 @@ class Node:
             raise feed.conflict
         self.library.add(feed)
         self.library.ready = True
+        made = await open_source(source, feed.key, self.store)
         told: list[Ready] = []
 
         def tell_ready() -> None:
@@ -186,6 +188,7 @@ class Node:
             confirm=confirm,
             on_title=partial(self._rename, feed),
             on_text=tell_ready,
+            made=made,
         )
         is_kept = False
         try:

@@ -24,6 +24,7 @@ from p2prss.feed.mirror_report import (
 )
 from p2prss.feed.model import CapturePolicy
 from p2prss.feed.policy import Announced
+from p2prss.feed.sources.shelf import MadeFeed, Shelf
 from p2prss.log.store import Store
 from p2prss.node.events import Error, Event, Notice, Progress, Published
 from p2prss.node.open_feed import OpenFeed
@@ -52,6 +53,8 @@ class Publisher:
         confirm: Confirm,
         on_title: Callable[[str], None],
         on_text: Callable[[], None],
+        made: MadeFeed | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._feed = feed
         self._order = order
@@ -70,10 +73,12 @@ class Publisher:
             order.source,
             feed.drive,
             scratch=scratch,
-            state=_State(store, self._key),
+            state=FeedRecord(store, STATE_KIND, self._key),
             policy=_policy(order),
             may_fetch=self._may_fetch,
             permit=permission.check,
+            made=made,
+            shelf=shelf,
         )
 
     async def run(self, *, once: bool) -> None:
@@ -153,18 +158,21 @@ class Publisher:
         return self._order.confirmed or await self._confirm(f"{_words(what)}. Fetch it all?")
 
 
-class _State:
-    """The mirror's small record, in the store."""
+class FeedRecord:
+    """A record of one feed in the store, of one kind; satisfies ``feed.mirror.StateStore``."""
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, kind: str, key: str) -> None:
         self._store = store
+        self._kind = kind
         self._key = key
 
     def load(self) -> bytes | None:
-        return self._store.get_record(STATE_KIND, self._key)
+        """What was saved last."""
+        return self._store.get_record(self._kind, self._key)
 
     def save(self, value: bytes) -> None:
-        self._store.put_record(STATE_KIND, self._key, value)
+        """Keep this from now on."""
+        self._store.put_record(self._kind, self._key, value)
 
 
 def _policy(order: PublishOrder) -> CapturePolicy:

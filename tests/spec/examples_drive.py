@@ -18,6 +18,8 @@ from p2prss.drive.extension import Get, encode_hint
 from p2prss.drive.legacy_rss import LegacyFeed, LegacyKeys, encode_base64url
 from p2prss.feed import model
 from p2prss.feed.legacy_rss import read_record, render_item
+from p2prss.feed.sources.folder import address_of
+from p2prss.feed.sources.show import new_guid
 from p2prss.log.manifest import Manifest, core_key
 from tests.fakes.memory_core import MemoryCore, as_core
 from tests.spec.reading import Given, Outputs, example
@@ -81,6 +83,12 @@ def _hint(given: Given) -> Outputs:
 
 
 # ---- 08 feeds
+
+
+@example("folder guid")
+def _folder_guid(given: Given) -> Outputs:
+    path = given.text("path")
+    return {"guid": new_guid(path), "address": address_of(path)}
 
 
 @example("item path")

@@ -23,6 +23,11 @@ class Shelf(Protocol):
 class MadeFeed(Shelf, Protocol):
     """A source whose feed is made or found here; its files are taken from it as from a shelf."""
 
+    @property
+    def url(self) -> str:
+        """Where the relative addresses of its feed start, as a ``file:`` URL."""
+        ...
+
     async def read(self, into: Path) -> Fetched:
         """Write the feed's document as it is now to ``into``.
 

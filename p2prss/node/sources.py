@@ -1,0 +1,37 @@
+"""What a source is that a user names: a feed, or one of the things that a feed is made of."""
+
+import os
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+
+from p2prss.crypto.key_text import format_key
+from p2prss.crypto.keys import CoreKey
+from p2prss.feed.origin.url import path_of
+from p2prss.feed.sources.folder_source import FolderSource
+from p2prss.feed.sources.shelf import MadeFeed
+from p2prss.log.store import Store
+from p2prss.node.publisher import FeedRecord
+
+FOLDER_KIND: Final = "folder"  # of records: which guid and date each file of a folder was given
+
+
+async def open_source(url: str, key: CoreKey, store: Store) -> MadeFeed | None:
+    """What makes the feed of a source that is no feed itself; None for a feed.
+
+    Args: url: of the source, ``file:`` for a local one.
+    Raises: FeedError for a folder of which no feed can be made.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        return None
+    root = path_of(parts)
+    if not await trio.to_thread.run_sync(os.path.isdir, root):
+        return None
+    return await trio.to_thread.run_sync(_open_folder, Path(root), format_key(key), store)
+
+
+def _open_folder(root: Path, key: str, store: Store) -> MadeFeed:
+    return FolderSource(root, key, f"hyper://{key}/", FeedRecord(store, FOLDER_KIND, key))
