@@ -35,6 +35,7 @@ PACING_MARGIN: Final = 0.99
 FULL_GROWTH: Final = 1.25  # less growth in each of FULL_ROUNDS: the path is full
 FULL_ROUNDS: Final = 3
 RATE_ROUNDS: Final = 10  # round trips a measured rate counts
+TOLD_ROUNDS: Final = 4  # round trips, at most, that a rate is measured over where not all is told
 BURST_ROUNDS: Final = 5  # round trips, once to twice, an acknowledged surplus counts
 MAX_SURPLUS: Final = 0.1  # seconds of packets
 MIN_RTT_SECONDS: Final = 10.0  # a shortest round trip counts
@@ -63,8 +64,8 @@ class Burst:
     order: int  # counts bursts
     sent_at: float
     numbers: Sequence[int]  # of the packets, ascending
-    delivered: int  # packets delivered until then
-    delivered_at: float  # when the last of them was
+    delivered: int  # packets delivered until the last time that all were told
+    delivered_at: float  # when that was
     first_sent_at: float  # when the last of them had left
     app_limited: bool  # there was too little to send to fill the path
 
@@ -80,7 +81,9 @@ class Bbr:
         self.pacing_rate = inf  # packets per second
         self._orders = 0
         self._delivered = 0
-        self._delivered_at = self._first_sent_at = now
+        self._told = 0  # packets delivered, when the peer last told of all it has
+        self._told_round = 0
+        self._told_at = self._first_sent_at = now
         self._app_limited_until = 0  # this many delivered end the shortage
         self._rates: deque[tuple[int, float]] = deque()  # (round, rate), rates descending
         self._round = 0
@@ -132,14 +135,15 @@ class Bbr:
     def begin_burst(self, in_flight: int, now: float) -> Burst:
         """Packets are about to leave, while ``in_flight`` are under way; ``spend`` tells how many."""
         if in_flight == 0:
-            self._first_sent_at = self._delivered_at = now
+            self._told, self._told_round = self._delivered, self._round
+            self._first_sent_at = self._told_at = now
         self._orders += 1
         return Burst(
             self._orders,
             now,
             (),
-            self._delivered,
-            self._delivered_at,
+            self._told,
+            self._told_at,
             self._first_sent_at,
             self._delivered < self._app_limited_until,
         )
@@ -154,15 +158,17 @@ class Bbr:
 
     # -------------------------------------------------------------- receiving
 
-    def delivered(self, count: int, burst: Burst, rtt: float | None, in_flight: int, now: float) -> None:
+    def delivered(
+        self, count: int, burst: Burst, rtt: float | None, in_flight: int, now: float, told_all: bool = True
+    ) -> None:
         """The peer has ``count`` packets more.
 
         Args: burst: the burst of the one sent last among them; rtt: its round trip in seconds, unless it was
-            sent more than once; in_flight: packets still under way.
+            sent more than once; in_flight: packets still under way; told_all: nothing arrived that the peer
+            could not tell of. What it tells late is not measured from in between, where too little was known.
         """
         self._delivered += count
         interval = max(burst.sent_at - burst.first_sent_at, now - burst.delivered_at, TICK)
-        self._first_sent_at, self._delivered_at = burst.sent_at, now
         round_started = burst.delivered >= self._round_ends_at and now >= self._round_at + LEAST_ROUND
         if round_started:
             self._round_at = now
@@ -170,6 +176,9 @@ class Bbr:
             self._round_ends_at = self._delivered
             self._round_lost = 0
             self._conserving = False
+        if told_all or self._round - self._told_round >= TOLD_ROUNDS:
+            self._told, self._told_round = self._delivered, self._round
+            self._first_sent_at, self._told_at = burst.sent_at, now
         rate = (self._delivered - burst.delivered) / interval
         if (rate >= self.rate or not burst.app_limited) and interval >= min(self.min_rtt, rtt or inf):
             self._note_rate(rate)

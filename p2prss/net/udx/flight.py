@@ -5,6 +5,10 @@ new packets only. Losses are found as in RACK (RFC 8985): a packet is lost when 
 arrived and a while for reordering has passed since. A packet that the peer has above a gap gives back its
 payload at once.
 
+The peer tells of a limited number of ranges, the lowest. Of what lies above the last one of a list that is
+full nothing is known, and RACK would take it for lost as soon as a packet that fills a gap is acknowledged:
+it waits until the list has come so far.
+
 Numbers are unwrapped: they never fall back to 0.
 """
 
@@ -66,12 +70,18 @@ class Flight:
         self._latest_seq = -1
         self._latest_rtt = 0.0
         self._highest = first_seq - 1  # the highest number that arrived
+        self._told_until: float = inf  # the peer's last word says nothing of this number and above
         self._reordered = False
 
     @property
     def next_seq(self) -> int:
         """The number of the next new packet."""
         return self.una + len(self._packets)
+
+    @property
+    def told_all(self) -> bool:
+        """The peer's last word was of everything it had."""
+        return self._told_until == inf
 
     @property
     def in_flight(self) -> int:
@@ -144,14 +154,21 @@ class Flight:
 
     # ----------------------------------------------------------------- arriving
 
-    def acknowledge(self, una: int, ranges: Iterable[tuple[int, int]], now: float) -> Delivery:
+    def acknowledge(
+        self, una: int, ranges: Iterable[tuple[int, int]], now: float, told_until: float | None = inf
+    ) -> Delivery:
         """The peer has everything before ``una`` and the ranges above it.
 
         Args: una: not above ``next_seq``; one below ours changes nothing. ranges: half open; what of them
         lies
-            outside of the unacknowledged packets is left out.
+            outside of the unacknowledged packets is left out. told_until: the number above the last range of
+            a list that had room for no more; None when an old list tells nothing of that.
         """
         delivery = Delivery()
+        if told_until is not None:
+            self._told_until = told_until
+        elif una > self._told_until:
+            self._told_until = inf
         if una > self.una:
             if self._unusual:
                 self._acknowledge_each(una, delivery, now)
@@ -230,33 +247,42 @@ class Flight:
         hasty = not self._reordered and (recovering or self.sacked_count >= SACKS_FOR_HASTE)
         grace = self._latest_rtt + (0.0 if hasty else min(min_rtt / 4, srtt))
         lost, probe = 0, False
+        kept: list[Burst] = []
         while bursts and bursts[0].order <= latest.order:
             burst = bursts[0]
+            if burst.numbers and burst.numbers[0] >= self._told_until:
+                kept.append(bursts.popleft())
+                continue
             due = now >= burst.sent_at + grace
-            waiting = False
             for seq in self._still_out(burst):
-                if not due or (burst is latest and seq > self._latest_seq):
-                    waiting = True
+                if seq >= self._told_until:
+                    kept.append(burst)
                     break
+                if not due or (burst is latest and seq > self._latest_seq):
+                    if not due:
+                        self.late_deadline = burst.sent_at + grace
+                    bursts.extendleft(reversed(kept))
+                    return lost, probe
                 if self._lose(seq):
                     probe = True
                 else:
                     lost += 1
-            if waiting:
-                if not due:
-                    self.late_deadline = burst.sent_at + grace
-                break
             bursts.popleft()
+        bursts.extendleft(reversed(kept))
         return lost, probe
 
     def lose_all_before(self, sent_before: float) -> bool:
         """Nothing came back for long: what left before that time counts as lost, and the oldest always.
+
+        What the peer could not tell of is waited for: it may well be there.
 
         Returns: whether a probe is among them.
         """
         probe = False
         for seq, packet in enumerate(self._packets, self.una):
             if packet.state == IN_FLIGHT and (seq == self.una or packet.burst.sent_at <= sent_before):
+                if seq > self.una and seq >= self._told_until:
+                    break
                 probe |= self._lose(seq)
         return probe
 

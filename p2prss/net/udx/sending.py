@@ -190,10 +190,15 @@ class SendSide:
 
     # ----------------------------------------------------------------- arriving
 
-    def acknowledge(self, una: int, ranges: Iterable[tuple[int, int]], now: float) -> bool:
-        """The peer has everything before ``una``, and the ranges; true when that was news."""
+    def acknowledge(
+        self, una: int, ranges: Iterable[tuple[int, int]], now: float, told_until: float | None = inf
+    ) -> bool:
+        """The peer has everything before ``una``, and the ranges; true when that was news.
+
+        Args: told_until: see ``Flight.acknowledge``.
+        """
         flight = self.flight
-        delivery = flight.acknowledge(una, ranges, now)
+        delivery = flight.acknowledge(una, ranges, now, told_until)
         if delivery.probe:
             self.mtu.delivered()
         if delivery.rtt is not None:
@@ -201,9 +206,12 @@ class SendSide:
         if self._recover_seq is not None and flight.una >= self._recover_seq:
             self._recover_seq = None
             self.congestion.recovered()
-        self.find_lost(now)
+        if delivery.count or now >= flight.late_deadline:
+            self.find_lost(now)
         if delivery.burst is not None:
-            self.congestion.delivered(delivery.count, delivery.burst, delivery.rtt, flight.in_flight, now)
+            self.congestion.delivered(
+                delivery.count, delivery.burst, delivery.rtt, flight.in_flight, now, flight.told_all
+            )
         return delivery.count > 0
 
     def find_lost(self, now: float) -> None:

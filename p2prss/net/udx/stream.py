@@ -44,12 +44,11 @@ from p2prss.net.udx.packet import (
     SEQ_MASK,
     Header,
     decode,
-    decode_ranges,
-    distance,
     encode,
     encode_ranges,
 )
 from p2prss.net.udx.receiving import MAX_AHEAD, RECEIVE_WINDOW, ReceiveSide
+from p2prss.net.udx.sacks import SackReader
 from p2prss.net.udx.sending import Envelope, SendSide
 from p2prss.net.udx.timers import Due, Timers
 from p2prss.units import KIB
@@ -100,6 +99,7 @@ class UdxStream(Generic[Address]):
         self._keepalive = 0.0  # seconds; 0.0: off
         self._changed_seq: int | None = None
         self._told_end = False
+        self._sacks = SackReader()
         self._pace_at = inf
 
     # ------------------------------------------------------------------- state
@@ -228,6 +228,8 @@ class UdxStream(Generic[Address]):
         window = sender.window
         unread = receiver.unread_bytes
         ranges: list[tuple[int, int]] = []
+        sack: tuple[int, bytes, int] | None = None  # the newest
+        told_until: float | None = None
         reset = False
         for header, body, source in batch:
             _, kind, padding, _, peer_window, seq, ack = header
@@ -254,9 +256,16 @@ class UdxStream(Generic[Address]):
             elif steps < HALF:
                 continue  # it acknowledges what was never sent
             if kind & SACK:
-                self._unwrap_ranges(una + steps if steps <= unacked else una, padding, body, ranges)
+                if steps > unacked:  # an old one
+                    self._sacks.read(padding, body, una, una + unacked, ranges)
+                elif steps == newest:
+                    sack = padding, body, una + steps  # it repeats what the ones before it told
+            elif kind == ACK and steps == newest:
+                sack, told_until = None, inf
+        if sack is not None:
+            told_until = self._sacks.read(*sack, una + unacked, ranges)
         if newest or ranges:
-            self._acknowledge(una + newest, ranges, events, now)
+            self._acknowledge(una + newest, ranges, told_until, events, now)
         if sender.window > 0 >= window:
             self._heartbeat_at, self._heartbeat_pause = inf, 0.0
         if receiver.unread_bytes > unread:
@@ -275,18 +284,17 @@ class UdxStream(Generic[Address]):
             return False
         return (seq - self.receiver.next_seq) & SEQ_MASK < MAX_AHEAD
 
-    def _unwrap_ranges(self, una: int, padding: int, body: bytes, out: list[tuple[int, int]]) -> None:
-        flight = self.sender.flight
-        for start, stop in decode_ranges(padding, body):
-            first = una + distance(una, start)
-            last = una + distance(una, stop)
-            if una <= first < last <= flight.next_seq and first < flight.next_seq:
-                out.append((first, last))
-
-    def _acknowledge(self, una: int, ranges: list[tuple[int, int]], events: list[Event], now: float) -> None:
+    def _acknowledge(
+        self,
+        una: int,
+        ranges: list[tuple[int, int]],
+        told_until: float | None,
+        events: list[Event],
+        now: float,
+    ) -> None:
         sender = self.sender
         flight = sender.flight
-        if sender.acknowledge(una, ranges, now):
+        if sender.acknowledge(una, ranges, now, told_until):
             self._timers.progressed(sender.round_trip, flight.unacked, self._may_probe, now)
         if self._changed_seq is not None and flight.una >= self._changed_seq:
             self._changed_seq = None

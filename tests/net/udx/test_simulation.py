@@ -45,6 +45,34 @@ def test_any_path_carries_everything_both_ways(
     assert all(reason in CLEAN for reason in network.reasons)
 
 
+@settings(max_examples=15)
+@given(
+    seed=st.integers(0, 2**32),
+    loss=st.sampled_from([0.1, 0.3]),
+    jitter=st.sampled_from([0.0, 0.01]),
+    twice=st.sampled_from([0.0, 0.05]),
+    first_seq=st.sampled_from([0, 2**32 - 1000]),
+)
+def test_more_gaps_than_a_list_can_tell_of_are_filled(
+    seed: int, loss: float, jitter: float, twice: float, first_seq: int
+) -> None:
+    there = Random(seed).randbytes(1_500_000)
+    path = Path(loss=loss, jitter=jitter, twice=twice)
+    network = exchange(path, there, seed=seed, first_seq=first_seq)
+    assert network.received == {"a": b"", "b": there}
+    assert all(reason in CLEAN for reason in network.reasons)
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.05, 0.1])
+@pytest.mark.parametrize("seed", range(3))
+def test_only_what_was_lost_goes_again(loss: float, seed: int) -> None:
+    size = 8_000_000
+    network = exchange(Path(loss=loss, rate=1e8, queue=1 << 22), bytes(size), seed=seed)
+    assert network.received["b"] == bytes(size)
+    assert network.doubled < 0.01 * size / 1452
+    assert network.now < 1.5
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.05, 0.3, 0.5])
 def test_a_path_that_ends_is_reported(cut: float) -> None:
     network = VirtualNetwork(Path(until=cut, rate=1e6))

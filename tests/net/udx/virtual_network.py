@@ -8,6 +8,7 @@ from random import Random
 
 from p2prss.net.udx.events import CloseReason
 from p2prss.net.udx.ghosts import Ghosts
+from p2prss.net.udx.packet import DATA, decode
 from p2prss.net.udx.stream import UdxStream
 
 
@@ -53,12 +54,14 @@ class VirtualNetwork:
         self.b.connect(1, "a", 0.0)
         self.received: dict[str, bytearray] = {"a": bytearray(), "b": bytearray()}
         self.sent_bytes = 0
+        self.doubled = 0  # DATA packets that came again
         self.reading = {"a": True, "b": True}
         self._random = Random(seed)
         self._on_the_way: list[tuple[float, int, str, bytes]] = []
         self._count = 0
         self._ghosts: dict[str, Ghosts[str]] | None = {"a": Ghosts(), "b": Ghosts()} if ghosts else None
         self._buried: set[str] = set()
+        self._seen: set[tuple[str, int]] = set()
 
     @property
     def reasons(self) -> tuple[CloseReason | None, CloseReason | None]:
@@ -104,6 +107,10 @@ class VirtualNetwork:
 
     def _deliver(self, to: str, datagram: bytes) -> None:
         stream, source = (self.a, "b") if to == "a" else (self.b, "a")
+        header, _ = decode(datagram)
+        if header[1] & DATA:
+            self.doubled += (to, header[5]) in self._seen
+            self._seen.add((to, header[5]))
         if not stream.closed:
             stream.receive(datagram, self.now, source)
         elif self._ghosts is not None:
