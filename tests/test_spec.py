@@ -38,7 +38,9 @@ from p2prss.feed.names import PLACES  # noqa: E402
 from p2prss.log import database  # noqa: E402
 from p2prss.node import events  # noqa: E402
 from p2prss.replication.events import DropReason  # noqa: E402
-from p2prss.serve.rss import FeedAnswers, Window  # noqa: E402
+from p2prss.serve.listings import OneShow  # noqa: E402
+from p2prss.serve.rss import FeedAnswers  # noqa: E402
+from p2prss.serve.windows import Window  # noqa: E402
 from p2prss.wire import mux  # noqa: E402
 from p2prss.wire.messages import (  # noqa: E402
     MESSAGES,
@@ -293,7 +295,7 @@ async def worked_feed(folder: Path) -> dict[str, str]:
     found["metadata"] = json.dumps(entry.metadata, indent=1)
     found["paths"] = "\n".join([one.path async for one in drive.entries()])
     served = WorkedFeed(drive.key, drive, studio.archive)
-    answer = await FeedAnswers().answer(served, Window(), "http://127.0.0.1:7737", {})
+    answer = await FeedAnswers().answer(OneShow(served), Window(), "http://127.0.0.1:7737", {})
     assert answer is not None
     found["served"] = bytes(answer.body).decode()
     return found

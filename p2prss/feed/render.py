@@ -55,6 +55,15 @@ class Alternate:
 
 
 @dataclass(frozen=True, slots=True)
+class Show:
+    """Which show an item is of, for a feed of several: its title, its feed, its picture if known."""
+
+    title: str
+    feed_url: str
+    image_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ItemSource:
     """An item to render. ``guid`` and ``date`` are written only where its XML has none.
 
@@ -67,6 +76,7 @@ class ItemSource:
     base_url: str = ""  # where its relative addresses start; the feed's when empty
     replacements: Mapping[str, Replacement] = field(default_factory=dict)
     alternates: tuple[Alternate, ...] = ()
+    show: Show | None = None  # written into the item, in the place of what it says itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,8 @@ def _serve_item(item: etree._Element, source: ItemSource, serving: Serving) -> N
         date.text = format_datetime(source.date.astimezone(UTC).replace(microsecond=0), usegmt=True)
     for alternate in source.alternates:
         add_alternate(item, alternate)
+    if source.show is not None:
+        _add_show(item, source.show)
 
 
 def _serve_channel(root: etree._Element, channel: etree._Element, serving: Serving) -> None:
@@ -231,6 +243,22 @@ def add_alternate(item: etree._Element, alternate: Alternate) -> None:
         etree.SubElement(element, f"{{{PODCAST}}}source", {"uri": uri})
     value = "sha256-" + b64encode(bytes.fromhex(alternate.sha256)).decode()
     etree.SubElement(element, f"{{{PODCAST}}}integrity", {"type": "sri", "value": value})
+
+
+def _add_show(item: etree._Element, show: Show) -> None:
+    """RSS 2.0 ``source``; and the show's picture, unless the item has one of its own."""
+    has_image = False
+    for child in list(item):
+        if isinstance(child.tag, str):
+            name = plain_name(child.tag)
+            has_image = has_image or name == "itunes:image"
+            if name == "source":
+                item.remove(child)
+    source = _add(item, _sibling_tag(item, "source"))
+    source.set("url", show.feed_url)
+    source.text = show.title
+    if show.image_url and not has_image:
+        etree.SubElement(item, f"{{{ITUNES}}}image", {"href": show.image_url}, nsmap={"itunes": ITUNES})
 
 
 def _sibling_tag(item: etree._Element, name: str) -> str:

@@ -1,7 +1,7 @@
 """The HTTP application: its routes, and the guard that every request passes first.
 
-Routes to come have their place in ``_Routes.table``: the merged feed, published sites, metrics, the
-API with its token. Whatever changes something does not belong behind this guard alone.
+Routes to come have their place in ``_Routes.table``: published sites, metrics, the API with its
+token. Whatever changes something does not belong behind this guard alone.
 """
 
 import re
@@ -21,16 +21,20 @@ from p2prss.errors import P2prssError
 from p2prss.serve.files import find_asset, find_episode
 from p2prss.serve.hosts import Reached, base_url, inner_path, reached_by
 from p2prss.serve.library import Library, ServedFeed, ServeSettings
+from p2prss.serve.listings import AllShows, Listing, OneShow
 from p2prss.serve.media import NOT_NOW, Media, MediaResponse
+from p2prss.serve.opml import render_opml
 from p2prss.serve.pages import Pages
 from p2prss.serve.responses import (
     CORS_HEADERS,
     PREFLIGHT_HEADERS,
+    coded,
     guarded_headers,
     plain,
     unavailable,
 )
-from p2prss.serve.rss import FeedAnswers, Window
+from p2prss.serve.rss import FeedAnswers
+from p2prss.serve.windows import Window
 
 ANSWER_SECONDS: Final = 10.0
 """How long an answer may wait for peers, to its first byte, before it is 503: clients give up after 20."""
@@ -48,7 +52,7 @@ _KEY_TEXT: Final = re.compile(r"[a-z0-9]{52}|[0-9a-f]{64}")
 def create_app(library: Library, settings: ServeSettings | None = None) -> ASGIApp:
     """The application over ``library``, for any ASGI server on trio."""
     settings = settings or ServeSettings()
-    routes = _Routes(library)
+    routes = _Routes(library, settings)
     inner = Starlette(routes=routes.table(), exception_handlers={HTTPException: _refused})
     inner.router.redirect_slashes = False
     return _Guard(inner, settings)
@@ -113,8 +117,9 @@ def _allow(status: int) -> dict[str, str]:
 class _Routes:
     """What each URL answers."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, settings: ServeSettings) -> None:
         self._library = library
+        self._ready_only = settings.ready_only
         self._feeds = FeedAnswers()
         self._pages = Pages()
 
@@ -125,6 +130,7 @@ class _Routes:
             self._route("/feeds/{feed}/feed.xml", self.feed_xml),
             self._route("/feeds/{feed}/episodes/{item_id}/{number}/{name}", self.episode),
             self._route("/feeds/{feed}/assets/{name}", self.asset),
+            self._route("/everything.xml", self.everything),
             self._route("/opml.xml", self.opml),
             self._route("/healthz", self.healthz),
             self._route("/readyz", self.readyz),
@@ -160,11 +166,17 @@ class _Routes:
 
     async def feed_xml(self, request: Request) -> Answer:
         """The RSS."""
-        feed = self._feed(request)
+        return await self._rss(request, OneShow(self._feed(request), ready_only=self._ready_only))
+
+    async def everything(self, request: Request) -> Answer:
+        """The RSS of all feeds together."""
+        return await self._rss(request, AllShows(self._library, ready_only=self._ready_only))
+
+    async def _rss(self, request: Request, listing: Listing) -> Answer:
         window = Window.parse(request.query_params)
         if window is None:
             raise HTTPException(404)
-        found = await self._feeds.answer(feed, window, self._base_url(request), request.headers)
+        found = await self._feeds.answer(listing, window, self._base_url(request), request.headers)
         if found is None:
             raise HTTPException(404)
         return found
@@ -186,7 +198,13 @@ class _Routes:
 
     async def opml(self, request: Request) -> Answer:
         """The list of feeds, for apps that import one."""
-        return self._pages.opml(self._library, self._base_url(request))
+        return coded(
+            render_opml(self._library.feeds(), self._base_url(request)),
+            request.headers,
+            content_type="text/x-opml; charset=utf-8",
+            content_disposition='attachment; filename="p2prss.opml"',
+            cache_control="no-cache",
+        )
 
     async def static(self, request: Request) -> Answer:
         """The style sheet of the page."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # they load slowly, and only a running server needs them
     from p2prss.crypto.keys import CoreKey
+    from p2prss.drive.blobs import Held
     from p2prss.drive.core import BlockStream
     from p2prss.feed.archive import FeedArchive
     from p2prss.serve.proxies import Network
@@ -20,6 +21,9 @@ class ServedDrive(Protocol):
 
     async def size(self, path: str, /) -> int:
         """The bytes of the file at ``path``. Raises: UsageError when there is none."""
+
+    async def held(self, path: str, /) -> "Held":
+        """How much of the file at ``path`` is here. Raises: UsageError when there is none."""
 
     def read(self, path: str, start: int, stop: int, /) -> "BlockStream":
         """Bytes ``start`` up to ``stop`` of the file at ``path``, verified, in order, in chunks.

@@ -1,4 +1,4 @@
-"""The page a person sees at ``/``, and the list of feeds for apps (OPML).
+"""The page a person sees at ``/``.
 
 Plain HTML with one style sheet: nothing on it needs a script, and its policy allows none. All texts
 come from strangers and are escaped by the templates.
@@ -21,8 +21,8 @@ from p2prss.serve.delivery import delivery
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.ranges import if_none_match_hits
 from p2prss.serve.responses import not_modified
-from p2prss.serve.rss import as_xml_text
 from p2prss.serve.urls import asset_path, enclosures, episode_path, feed_path, stored_name
+from p2prss.serve.xml_text import as_xml_text
 from p2prss.units import MB
 
 if TYPE_CHECKING:
@@ -86,13 +86,6 @@ class Pages:
         html = _templates().get_template("index.html").render(shows=views)
         headers = {"content-security-policy": PAGE_POLICY, "cache-control": "no-cache"}
         return Response(html, headers=headers, media_type="text/html")
-
-    def opml(self, library: Library, base_url: str) -> Response:
-        """OPML 2.0 with the feed URLs; apps import it."""
-        shows = [_bare_view(feed, base_url) for feed in library.feeds()]
-        text = _templates().get_template("opml.xml").render(shows=shows)
-        headers = {"content-disposition": 'attachment; filename="p2prss.opml"', "cache-control": "no-cache"}
-        return Response(text, headers=headers, media_type="text/x-opml")
 
     def static(self, name: str, if_none_match: str | None) -> Response | None:
         """A file the page needs; None where there is none of that name."""

@@ -1,9 +1,13 @@
 """Headers and short answers that every part of the HTTP side shares."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Final
 
 from starlette.responses import PlainTextResponse, Response
+
+from p2prss.serve.codings import Coding, choose_coding, encode
+from p2prss.serve.ranges import if_none_match_hits
 
 RETRY_AFTER_SECONDS: Final = 15
 """When to ask again for what nobody could deliver: about the time a search for peers takes."""
@@ -56,3 +60,20 @@ def not_modified(etag: str, **headers: str) -> Response:
     """304: the client's copy is still right."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(status_code=304, headers={"etag": etag} | named)
+
+
+def coded(body: bytes, asked: Mapping[str, str], **headers: str) -> Response:
+    """A text of ours, in the coding its client likes best, with a strong ETag; or 304.
+
+    Args: asked: the request's headers; headers: as in ``plain``, with ``content_type``.
+    """
+    coding = choose_coding(asked.get("accept-encoding"))
+    digest = blake2b(body, digest_size=16).hexdigest()
+    etags = {one: f'"{digest}-{one}"' for one in Coding}
+    named = {name.replace("_", "-"): value for name, value in headers.items()} | {"vary": "Accept-Encoding"}
+    if if_none_match_hits(asked.get("if-none-match"), *etags.values()):
+        named.pop("content-type", None)
+        return Response(status_code=304, headers=named | {"etag": etags[coding]})
+    if coding is not Coding.IDENTITY:
+        named["content-encoding"] = coding
+    return Response(encode(body, coding), headers=named | {"etag": etags[coding]})

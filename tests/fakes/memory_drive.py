@@ -11,6 +11,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
+from p2prss.drive.blobs import Held
 from p2prss.errors import P2prssError, UsageError
 from p2prss.feed.archive import FeedArchive
 from p2prss.feed.model import item_path
@@ -67,6 +68,9 @@ class MemoryDrive:
         if path not in self.files:
             raise UsageError(f"no file at {path!r}")
         return len(self.files[path])
+
+    async def held(self, path: str, /) -> Held:
+        return Held(0 if path in self.troubles else 1, 1) if await self.size(path) else Held(0, 0)
 
     async def list(
         self, folder: str = "/", *, reverse: bool = False, on_malformed: object = None

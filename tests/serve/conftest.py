@@ -4,6 +4,7 @@ import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+import brotli  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 import trio
 
@@ -27,8 +28,15 @@ class Reply:
 
     @property
     def text(self) -> str:
-        packed = self.headers.get("content-encoding") == "gzip"
-        return (gzip.decompress(self.body) if packed else self.body).decode()
+        match self.headers.get("content-encoding"):
+            case None:
+                return self.body.decode()
+            case "gzip":
+                return gzip.decompress(self.body).decode()
+            case "br":
+                return bytes(brotli.decompress(self.body)).decode()
+            case other:
+                raise AssertionError(f"unknown coding {other}")
 
 
 @dataclass

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 import pytest
 
 from p2prss.errors import BlockUnavailableError, NoPeersError
-from p2prss.serve import rss
-from p2prss.serve.rss import Window, accepts_gzip
+from p2prss.serve import rss, windows
+from p2prss.serve.codings import choose_coding
+from p2prss.serve.windows import Window
 from tests.fakes.memory_drive import MemoryFeed, Trouble
 from tests.serve.conftest import Client, Reply, StartServer
 
@@ -62,38 +63,56 @@ async def test_headers_of_a_feed(start_server: StartServer) -> None:
     assert (head.status, head.headers, head.body) == (200, reply.headers, b"")
 
 
-async def test_gzip_only_for_those_who_ask(start_server: StartServer) -> None:
+@pytest.mark.parametrize(
+    ("asked", "coding"), [("gzip", "gzip"), ("br, gzip", "br"), ("br;q=0.1, gzip", "gzip")]
+)
+async def test_coded_only_for_those_who_ask(start_server: StartServer, asked: str, coding: str) -> None:
     feed = show(50)
     client = await start_server(feed)
     plain = await client.request(url_of(feed))
-    packed = await client.request(url_of(feed), Accept_Encoding="br, gzip")
     assert "content-encoding" not in plain.headers
-    assert packed.headers["content-encoding"] == "gzip"
-    assert packed.text == plain.text
-    assert len(packed.body) < len(plain.body)
-    assert packed.headers["etag"] != plain.headers["etag"]
+    for _ in range(2):
+        packed = await client.request(url_of(feed), Accept_Encoding=asked)
+        assert packed.headers["content-encoding"] == coding
+        assert packed.headers["vary"] == "Accept-Encoding"
+        assert packed.text == plain.text
+        assert packed.is_whole
+        assert len(packed.body) < len(plain.body)
+        assert packed.headers["etag"] != plain.headers["etag"]
+    again = await client.request(url_of(feed), Accept_Encoding=asked, If_None_Match=packed.headers["etag"])
+    assert (again.status, again.headers["etag"]) == (304, packed.headers["etag"])
 
 
 @pytest.mark.parametrize(
     ("header", "wanted"),
     [
-        (None, False),
-        ("", False),
-        ("identity", False),
-        ("gzip", True),
-        ("br;q=1.0, GZIP;q=0.8", True),
-        ("*", True),
-        ("gzip;q=0", False),
-        ("gzip;q=0.000", False),
-        ("x-gzip", True),
-        ("gzipped", False),
-        ("*;q=0", False),
-        ("*;q=0, gzip", True),
-        ("gzip;q=0, *", False),
+        (None, "identity"),
+        ("", "identity"),
+        ("identity", "identity"),
+        ("gzip", "gzip"),
+        ("br", "br"),
+        ("br, gzip", "br"),
+        ("gzip, deflate, br, zstd", "br"),
+        ("br;q=0.8, GZIP;q=1.0", "gzip"),
+        ("br;q=1.0, GZIP;q=0.8", "br"),
+        ("gzip;q=0.5, identity", "identity"),
+        ("gzip;q=0.5, identity;q=0.5", "gzip"),
+        ("*", "gzip"),
+        ("br;q=0, *", "gzip"),
+        ("gzip;q=0", "identity"),
+        ("gzip;q=0.000", "identity"),
+        ("gzip;q=nonsense", "identity"),
+        ("gzip;q=2", "identity"),
+        ("identity;q=0", "identity"),
+        ("x-gzip", "gzip"),
+        ("gzipped", "identity"),
+        ("*;q=0", "identity"),
+        ("*;q=0, gzip", "gzip"),
+        ("gzip;q=0, *", "identity"),
     ],
 )
-def test_accept_encoding(header: str | None, wanted: bool) -> None:
-    assert accepts_gzip(header) is wanted
+def test_accept_encoding(header: str | None, wanted: str) -> None:
+    assert choose_coding(header) == wanted
 
 
 # URLs
@@ -212,7 +231,7 @@ async def test_by_its_slug_a_feed_is_the_same(start_server: StartServer) -> None
 async def test_the_newest_items_first_and_pages_for_the_rest(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rss, "PAGE_ITEMS", 4)
+    monkeypatch.setattr(windows, "PAGE_ITEMS", 4)
     feed = show(10)
     client = await start_server(feed)
     first = await client.request(url_of(feed))
@@ -235,7 +254,7 @@ async def test_the_newest_items_first_and_pages_for_the_rest(
 async def test_any_page_can_be_the_first_one_asked_for(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rss, "PAGE_ITEMS", 4)
+    monkeypatch.setattr(windows, "PAGE_ITEMS", 4)
     feed = show(10)
     client = await start_server(feed)
     assert guids(await client.request(url_of(feed, "?page=3"))) == ["guid-1", "guid-0"]
@@ -245,7 +264,7 @@ async def test_any_page_can_be_the_first_one_asked_for(
 async def test_a_page_ends_before_it_is_too_large_for_directories(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rss, "PAGE_GZIP_BYTES", 20_000)
+    monkeypatch.setattr(windows, "PAGE_GZIP_BYTES", 20_000)
     feed, noise = MemoryFeed(), random.Random(3)
     for number in range(12):
         notes = noise.randbytes(4000 if number else 50_000).hex()
