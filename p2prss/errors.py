@@ -24,7 +24,8 @@ P2prssError                   has exit_code; its text is one line that names the
 ├── FeedError                 1: a feed cannot be read
 │   ├── FetchError              3: an origin cannot be reached, or answers with an error
 │   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
-│   └── LockedFeedError         1: its publisher does not want it published by others
+│   ├── LockedFeedError         1: its publisher does not want it published by others
+│   └── WithdrawnFeedError      1: its publisher has taken it back
 └── TryAgainError             75: the same command may succeed later
 """
 
@@ -148,6 +149,10 @@ class LockedFeedError(FeedError):
 
 class FeedFormatError(FeedError):
     """What came is no feed, or none we know how to read."""
+
+
+class WithdrawnFeedError(FeedError):
+    """The publisher has taken the feed back."""
 
 
 class TryAgainError(P2prssError):

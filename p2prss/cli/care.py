@@ -1,11 +1,20 @@
-"""The commands that care for feeds: verify, export, remove."""
+"""The commands that care for feeds: verify, export, remove, unpublish."""
 
 from typing import Annotated
 
 import typer
 
 from p2prss.cli.context import Context
-from p2prss.cli.options import FeedArgument, Folder, OptionalFeed
+from p2prss.cli.options import (
+    Bootstrap,
+    FeedArgument,
+    Folder,
+    NetworkOptions,
+    NoDht,
+    NoLan,
+    OptionalFeed,
+    Peer,
+)
 from p2prss.cli.output import format_bytes
 from p2prss.errors import CorruptLogError, UsageError
 
@@ -15,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(verify)
     app.command()(export)
     app.command()(remove)
+    app.command()(unpublish)
 
 
 def verify(ctx: typer.Context, feed: OptionalFeed = None) -> None:
@@ -104,5 +114,44 @@ def remove(
                 raise UsageError("removing a feed can't be undone: add --yes")
             typer.confirm(f"Delete {found.label} ({found.role}) and all that is stored of it?", abort=True)
         context.output.data(await remove_feed(home, found), f"removed {found.label}")
+
+    context.run(main)
+
+
+def unpublish(
+    ctx: typer.Context,
+    feed: FeedArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Don't wait to tell peers.")] = False,
+    peer: Peer = None,
+    bootstrap: Bootstrap = None,
+    no_dht: NoDht = False,
+    no_lan: NoLan = False,
+) -> None:
+    """Take back a feed that this home publishes: its files are dropped, and it is announced no longer.
+
+    A signed note takes its place, which p2prss seedboxes and followers heed: they stop sharing. What others
+    have copied already cannot be recalled, and other programs may go on sharing it. For ten minutes the
+    note is given to whoever is connected; later ones see it when they meet somebody who has it. The same
+    source can be published again, under a new key.
+
+    Example: `p2prss unpublish my-show`
+    """
+    context = Context.of(ctx)
+
+    async def main() -> None:
+        from p2prss.node.home_paths import HomePaths
+        from p2prss.node.inspection import find_feed
+        from p2prss.node.unpublishing import SPREAD_SECONDS, unpublish
+
+        found = await find_feed(HomePaths.find(context.home_option), feed)
+        if not yes:
+            if context.output.json or not typer.get_text_stream("stdin").isatty():
+                raise UsageError("taking a feed back can't be undone: add --yes")
+            typer.confirm(f"Take {found.label} back? Copies that others have stay with them.", abort=True)
+        network = NetworkOptions(None, peer, bootstrap, no_dht, no_lan, no_http=True)
+        settings = network.settings(context.home_option)
+        seconds = 0.0 if once else SPREAD_SECONDS
+        await unpublish(settings, found.key, context.output.event, seconds=seconds)
 
     context.run(main)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from p2prss.node.events import Error, Event, Notice, Progress, Published, Ready, Synced
+from p2prss.node.events import Error, Event, Notice, Progress, Published, Ready, Synced, Withdrawn
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBars
@@ -96,6 +96,9 @@ class Output:
                     f"complete: {event.episodes} episodes, {event.media_files} files,"
                     f" {format_bytes(event.bytes)}"
                 )
+            case Withdrawn():
+                self._end_bars()
+                self.talk(f"withdrawn: {printable(event.title)}")
             case Progress():
                 self._progress(event)
             case Error():

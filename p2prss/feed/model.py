@@ -184,6 +184,7 @@ class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
     items: Size = 0
     media_files: Size = 0
     media_bytes: Size = 0
+    withdrawn: Instant | None = None  # its publisher has taken it back: nothing else is left
     unfinished: bool = False  # the update that wrote this goes on: media will follow, and other counts
     policy: CapturePolicy = CapturePolicy()
     source_format: Word = "rss"

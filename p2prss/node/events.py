@@ -49,6 +49,14 @@ class Synced(Event, frozen=True):
     bytes: int
 
 
+class Withdrawn(Event, frozen=True):
+    """The publisher has taken the feed back; it is shared no longer."""
+
+    key: str
+    title: str
+    version: int
+
+
 class Progress(Event, frozen=True):
     """How far the present work is; ``total`` is None while it is not known."""
 

@@ -38,14 +38,14 @@ from p2prss.net.lan.lan import Lan
 from p2prss.net.nat_pmp import Transport
 from p2prss.net.swarm.swarm import Swarm
 from p2prss.node.control import serve_control
-from p2prss.node.events import Error, Event, Notice, Ready
+from p2prss.node.events import Error, Event, Notice, Ready, Withdrawn
 from p2prss.node.follower import Follower
 from p2prss.node.forwarded_port import forward_port
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
 from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
-from p2prss.node.patience import Patience
+from p2prss.node.patience import Patience, keep_trying
 from p2prss.node.peer_finding import open_swarm
 from p2prss.node.publisher import Confirm, Publisher
 from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_seed_name
@@ -164,7 +164,7 @@ class Node:
         if saved.unlisted != order.unlisted:
             saved = msgspec.structs.replace(saved, unlisted=order.unlisted)
         self.saved.save(saved)
-        feed = await self._open(saved, eager=False)
+        feed = await self.open_saved(saved, eager=False)
         if feed.conflict is not None:
             raise feed.conflict
         self.library.add(feed)
@@ -218,7 +218,7 @@ class Node:
         """
         link = FeedLink.parse(order.feed)
         saved = self._remember(link, Role.FOLLOW, order.wanted)
-        feed = await self._open(saved, eager=True)
+        feed = await self.open_saved(saved, eager=True)
         self.library.add(feed)
         self.library.ready = True
         self._dial_all(saved)
@@ -238,7 +238,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             for link in {link.key: link for link in links}.values():
                 saved = self._remember(link, Role.SEED, None)
-                feed = await self._open(saved, eager=True)
+                feed = await self.open_saved(saved, eager=True)
                 self._dial_all(saved)
                 self.emit(self.ready(feed, with_feed_url=False))
                 seeder, patience = (
@@ -253,7 +253,10 @@ class Node:
         try:
             if feed.conflict is not None:
                 raise feed.conflict
-            await run(once=once)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._heed_withdrawal, feed)
+                await run(once=once)
+                nursery.cancel_scope.cancel()
             if feed.conflict is not None:  # of its second log, which was not open yet
                 raise feed.conflict
         except (ConflictError, BaseExceptionGroup) as error:
@@ -273,6 +276,22 @@ class Node:
                 message = f"{feed.title}: {FROZEN}"
                 self.emit(Error(code=ConflictError.exit_code, message=message, key=feed.saved.key))
 
+    async def _heed_withdrawal(self, feed: OpenFeed) -> None:
+        """Share a feed no longer once its publisher has taken it back; what is here stays."""
+        while True:
+            version = feed.drive.version
+            with suppress(P2prssError):  # another drive than a feed
+                if feed.drive.db.length and (await keep_trying(feed.archive.info)).withdrawn is not None:
+                    break
+            await feed.drive.wait_changed(version)
+        topic = feed.db.log.discovery_key
+        if self.lan is not None:
+            self.lan.discard(topic)
+        if self.swarm is not None:
+            self.swarm.leave(topic)
+        self.exchange.forget((await feed.blobs()).key)
+        self.emit(Withdrawn(key=feed.saved.key, title=feed.title, version=version))
+
     async def _tell_when_readable(self, feed: OpenFeed) -> None:
         """Say that the feed is ready once an app that asks for it gets it, or after a while anyway."""
         with trio.move_on_after(READABLE_SECONDS):
@@ -286,7 +305,7 @@ class Node:
             self.emit(Notice(message=f"{self.why_nobody(feed)}; still trying", key=feed.saved.key))
         self.emit(self.ready(feed, with_feed_url=True))
 
-    async def _open(self, saved: SavedFeed, *, eager: bool) -> OpenFeed:
+    async def open_saved(self, saved: SavedFeed, *, eager: bool) -> OpenFeed:
         """Open a feed, and let others know; an ``eager`` one has them looked for. Raises: StorageError."""
         feed = await self.opener.open(saved, eager=eager)
         self.feeds.append(feed)

@@ -41,6 +41,7 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latest: int | None = None
     since: datetime | None = None
     peers: tuple[str, ...] = ()
+    withdrawn: datetime | None = None  # one of ours that we took back
     unlisted: bool = False  # announced nowhere: only who knows key and address comes to it
 
     @property
@@ -77,10 +78,9 @@ class SavedFeeds:
         return msgspec.json.decode(value, type=SavedFeed) if value is not None else None
 
     def by_source(self, source: str) -> SavedFeed | None:
-        """The feed this home publishes from that source."""
-        return next(
-            (feed for feed in self.all() if feed.role is Role.PUBLISH and feed.source == source), None
-        )
+        """The feed this home publishes from that source, unless it took that back."""
+        feeds = (feed for feed in self.all() if feed.role is Role.PUBLISH and feed.source == source)
+        return next((feed for feed in feeds if feed.withdrawn is None), None)
 
     def find(self, text: str) -> SavedFeed:
         """The feed meant by a key, a link, a short name, or a title that only one feed has.

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from p2prss.errors import P2prssError
+from p2prss.errors import P2prssError, WithdrawnFeedError
 from p2prss.serve.files import find_asset, find_episode
 from p2prss.serve.hosts import Reached, base_url, inner_path, reached_by
 from p2prss.serve.library import Library, ServedFeed, ServeSettings
@@ -147,6 +147,8 @@ class _Routes:
                     found = await answer(request)
             except NOT_NOW:
                 found = unavailable("nobody who has this answers; try again later")
+            except WithdrawnFeedError as error:
+                found = plain(410, str(error))
             except P2prssError as error:
                 found = plain(500, f"this feed cannot be read: {error}")
             if _is_shared(request) and isinstance(found, Response):

@@ -15,7 +15,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.errors import P2prssError
+from p2prss.errors import P2prssError, WithdrawnFeedError
 from p2prss.feed.model import HYPER_RSS, ArchivedItem, Asset, FeedInfo, Role
 from p2prss.feed.order import in_origin_order
 from p2prss.feed.parse import ITEMS_MARK
@@ -111,8 +111,10 @@ class OneShow:
         return f"{state} {_digest(item.item_id for item in await items_of(self._feed, ready_only=True))}"
 
     async def entries(self) -> Sequence[Entry]:
-        """The show's items."""
+        """The show's items. Raises: WithdrawnFeedError when there are none any more."""
         info = await self._feed.archive.info()
+        if info.withdrawn is not None:
+            raise WithdrawnFeedError("its publisher has taken this feed back")
         items = await items_of(self._feed, ready_only=self._ready_only)
         return [Entry(self._feed, info, item) for item in items]
 

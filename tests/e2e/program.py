@@ -29,12 +29,13 @@ MEMBERS: Final[Mapping[str, frozenset[str]]] = {
     "published": frozenset({"key", "version", "episodes", "media_files", "bytes"}),
     "synced": frozenset({"key", "version", "episodes", "media_files", "bytes"}),
     "progress": frozenset({"key", "what", "done", "total"}),
+    "withdrawn": frozenset({"key", "title", "version"}),
     "error": frozenset({"code", "message"}),
     "notice": frozenset({"message"}),
 }
 
 # Commands that run a node; without these options they would look for others by multicast, and in the DHT.
-NODES: Final = ("publish", "follow", "seed", "up")
+NODES: Final = ("publish", "follow", "seed", "up", "unpublish")
 NO_LAN: Final = "--no-lan"
 NO_DHT: Final = "--no-dht"
 BOOTSTRAP: Final = "--bootstrap"  # of a private DHT: whoever names one may use it
