@@ -23,6 +23,7 @@ P2prssError                   has exit_code; its text is one line that names the
 ├── NotHeldError              1: asked for by a peer, who is told so (log/proof.py)
 ├── FeedError                 1: a feed cannot be read
 │   ├── FetchError              3: an origin cannot be reached, or answers with an error
+│   │   └── RefusedError          3: asked again soon, it would answer the same: it is gone, or no such file
 │   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
 │   ├── LockedFeedError         1: its publisher does not want it published by others
 │   └── WithdrawnFeedError      1: its publisher has taken it back
@@ -141,6 +142,10 @@ class FetchError(FeedError):
     """An origin cannot be reached, or answers with an error."""
 
     exit_code = 3
+
+
+class RefusedError(FetchError):
+    """An origin's answer will be the same when it is asked again soon: what is wanted is not there."""
 
 
 class LockedFeedError(FeedError):

@@ -60,7 +60,9 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
                     one.role,
                     str(one.episodes),
                     f"{one.local_media_files}/{one.media_files} files"
-                    + (f", {one.uncaptured_files} not captured" if one.uncaptured_files else ""),
+                    + (f", {one.uncaptured_files} not captured" if one.uncaptured_files else "")
+                    + (f", {one.waiting_files} asked for later" if one.waiting_files else "")
+                    + (f", {one.dynamic_files} dynamic" if one.dynamic_files else ""),
                     f"{format_bytes(one.local_bytes)} of {format_bytes(one.bytes)}",
                     str(one.version),
                 )

@@ -14,7 +14,8 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 import trio
 
-from p2prss.errors import DiskFullError, FetchError, P2prssError, TryAgainError
+from p2prss.errors import DiskFullError, FetchError, P2prssError, RefusedError, TryAgainError
+from p2prss.feed.capture_memory import CaptureMemory
 from p2prss.feed.changes import with_record
 from p2prss.feed.media_types import STREAMS, settle, sniff
 from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent, MirrorReport
@@ -53,6 +54,7 @@ class Capture:
         now: Callable[[], datetime],
         tell: Callable[[MirrorEvent], None],
         report: MirrorReport,
+        memory: CaptureMemory,
         shelves: Sequence[Shelf] = (),
     ) -> None:
         self._writer = writer
@@ -64,6 +66,7 @@ class Capture:
         self._now = now
         self._tell = tell
         self._report = report
+        self._memory = memory
         self._shelves = shelves  # asked for each file before it is fetched
         self._full: DiskFullError | None = None  # why nothing more is fetched
 
@@ -71,23 +74,29 @@ class Capture:
         """Fetch what is missing and wanted, newest first."""
         writer, policy = self._writer, self._policy
         info = writer.info
+        self._memory.keep_only(self._addresses())
         jobs: list[ArchivedItem | None] = []
         if policy.media and info is not None and self._missing(info.channel_assets):
             jobs.append(None)
         jobs += [item for item in within(policy, writer.newest_first) if self._missing(item.assets)]
         if not jobs:
             return
-        assets = [
-            asset for job in jobs for asset in (job.assets if job else info.channel_assets if info else ())
-        ]
-        what = announced(assets, alternates=policy.alternates)
+        what = announced([asset for job in jobs for asset in self._missing(self._files_of(job))])
         if not await self._agrees(what):
             self._report.declined = what
             return
         await self._run_jobs(jobs)
 
+    def _addresses(self) -> set[str]:
+        info = self._writer.info
+        files = [*(info.channel_assets if info else ())]
+        files += [asset for item in self._writer.items.values() for asset in item.assets]
+        return {one.url for one in files if one.path is None}
+
     def _missing(self, assets: Sequence[Asset]) -> list[Asset]:
-        return missing(assets, alternates=self._policy.alternates)
+        wanted = missing(assets, alternates=self._policy.alternates)
+        now = self._now()
+        return [one for one in wanted if not self._memory.must_wait(one.url, now)]
 
     async def _run_jobs(self, jobs: Sequence[ArchivedItem | None]) -> None:
         """Two tasks fetch, this one appends: a file waits for no more than one other."""
@@ -139,6 +148,8 @@ class Capture:
                 break
             except (FetchError, TryAgainError) as error:
                 path.unlink(missing_ok=True)
+                if _is_remote(asset.url):
+                    self._memory.failed(asset.url, self._now(), is_refused=isinstance(error, RefusedError))
                 failure = MediaFailed(self._title_of(job), str(error))
                 self._report.failures.append(failure)
                 self._tell(failure)
@@ -163,9 +174,9 @@ class Capture:
             refuse_html=not may_be_page(asset),
         )
         if not fetched.byte_length:
-            raise FetchError(f"{redact(url)}: the file is empty")
+            raise RefusedError(f"{redact(url)}: the file is empty")
         if sniff(fetched.head) in STREAMS:
-            raise FetchError(f"{redact(url)}: it leads to a stream or a torrent, which is no file")
+            raise RefusedError(f"{redact(url)}: it leads to a stream or a torrent, which is no file")
         return fetched
 
     async def _store_job(self, job: ArchivedItem | None, found: dict[str, Fetched]) -> None:
@@ -198,6 +209,7 @@ class Capture:
                     captured_at=self._now(),
                 )
             )
+            self._memory.succeeded(asset.url)
             self._report.fetched_files += is_new
             self._report.fetched_bytes += fetched.byte_length if is_new else 0
             stored.append(MediaStored(self._title_of(job), asset.role, fetched.byte_length, is_new))
@@ -235,6 +247,11 @@ def _only_error(group: ExceptionGroup[Exception]) -> Exception:
         error = error.exceptions[0]
     assert isinstance(error, P2prssError)
     return error
+
+
+def _is_remote(url: str) -> bool:
+    """Whether asking for it costs an origin something."""
+    return url.startswith(("http://", "https://"))
 
 
 def _adopt(asset: Asset, known: Asset) -> Asset:

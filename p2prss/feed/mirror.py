@@ -19,6 +19,7 @@ from p2prss.drive.drive import Drive
 from p2prss.errors import FeedFormatError, FetchError
 from p2prss.feed.archive import CHANNEL_PATH
 from p2prss.feed.capture import Ask, Capture
+from p2prss.feed.capture_memory import CaptureMemory, read_state
 from p2prss.feed.changes import assets_of, find_changes
 from p2prss.feed.mirror_report import (
     FeedRead,
@@ -76,6 +77,16 @@ class StateStore(Protocol):
     def save(self, value: bytes) -> None: ...
 
 
+class _Forgetful:
+    """Keeps nothing."""
+
+    def load(self) -> bytes | None:
+        return None
+
+    def save(self, value: bytes) -> None:
+        pass
+
+
 class Mirror:
     """Mirrors one source into one drive. Updates must not overlap.
 
@@ -94,6 +105,7 @@ class Mirror:
         policy: CapturePolicy | None = None,
         may_fetch: Ask | None = None,
         retries: Retries | None = None,
+        captures: StateStore | None = None,
         made: MadeFeed | None = None,
         shelf: Shelf | None = None,
         permit: Permit | None = None,
@@ -106,6 +118,7 @@ class Mirror:
         self._policy = policy or CapturePolicy()
         self._may_fetch = may_fetch
         self._retries = retries or Retries()
+        self._captures = captures or _Forgetful()
         self._made = made
         self._permit = permit
         self._shelves: list[Shelf] = [one for one in (made, shelf) if one is not None]
@@ -145,6 +158,7 @@ class Mirror:
                     known = Validators(state.etag, state.last_modified)
                 if (new := MirrorState(url, known.etag, known.last_modified, pages)) != state:
                     self._save_state(new)  # all that it stands for is written; media is looked for anyway
+                memory = CaptureMemory(read_state(self._captures.load()))
                 capture = Capture(
                     writer,
                     fetcher,
@@ -155,9 +169,14 @@ class Mirror:
                     self._now,
                     tell,
                     report,
+                    memory,
                     self._shelves,
                 )
-                await capture.run()
+                try:
+                    await capture.run()
+                finally:
+                    if memory.is_changed:
+                        self._captures.save(msgspec.json.encode(memory.state))
                 if self._made is not None:
                     await self._made.write_pages(writer)
         await self._finish(writer, version, report)

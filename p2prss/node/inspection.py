@@ -24,6 +24,7 @@ from p2prss.errors import (
     P2prssError,
     UsageError,
 )
+from p2prss.feed.capture_memory import CAPTURES_KIND, read_state
 from p2prss.feed.model import ArchivedItem, Role
 from p2prss.feed.origin.url import redact
 from p2prss.log.checking import VerifyReport
@@ -52,7 +53,8 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How much of a feed is here.
 
     ``bytes`` are those of all captured media, ``local_bytes`` those here, with parts of files that are
-    not whole; ``local_media_files`` counts whole ones.
+    not whole; ``local_media_files`` counts whole ones. ``waiting_files`` of our own feeds could not be had
+    and are asked for again later; two captures of ``dynamic_files`` differed (inserted advertisements).
     """
 
     key: str
@@ -67,6 +69,8 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     local_bytes: int
     uncaptured_files: int
+    waiting_files: int = 0
+    dynamic_files: int = 0
     blocks: int
     local_blocks: int
     updated: datetime | None
@@ -134,8 +138,11 @@ async def feed_status(home: HomePaths, text: str | None) -> Sequence[FeedStatus]
     """How much of one feed, or of all, is here."""
     if text is None and not home.exists:
         return []
-    async with open_for_reading(home) as (saved, opener, _):
-        return [await _status(await opener.open(feed, eager=False)) for feed in _chosen(saved, text)]
+    async with open_for_reading(home) as (saved, opener, store):
+        return [
+            await _status(await opener.open(feed, eager=False), store.get_record(CAPTURES_KIND, feed.key))
+            for feed in _chosen(saved, text)
+        ]
 
 
 async def show_feed(home: HomePaths, text: str) -> Sequence[ShownEpisode]:
@@ -200,12 +207,12 @@ def _chosen(saved: SavedFeeds, text: str | None) -> Sequence[SavedFeed]:
     return saved.all() if text is None else [saved.find(text)]
 
 
-async def _status(feed: OpenFeed) -> FeedStatus:
+async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
     saved = feed.saved
     items: Sequence[ArchivedItem] = ()
     updated, problem = None, None
     media: dict[str, int] = {}
-    uncaptured = 0
+    uncaptured = dynamic = 0
     cores = feed.cores
     try:
         if feed.db.length:
@@ -213,6 +220,7 @@ async def _status(feed: OpenFeed) -> FeedStatus:
             info, items = await feed.archive.info(), await feed.archive.items()
             updated = info.updated
             for asset in [*info.channel_assets, *(asset for item in items for asset in item.assets)]:
+                dynamic += asset.note == "dynamic"
                 if asset.path is None:
                     uncaptured += 1
                 else:
@@ -242,6 +250,8 @@ async def _status(feed: OpenFeed) -> FeedStatus:
         bytes=sum(media.values()),
         local_bytes=sum(size * held[path].blocks // max(held[path].total, 1) for path, size in media.items()),
         uncaptured_files=uncaptured,
+        waiting_files=len(read_state(captures).failures),
+        dynamic_files=dynamic,
         blocks=sum(core.length for core in cores),
         local_blocks=sum(core.held_total for core in cores),
         updated=updated,

@@ -9,6 +9,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FeedError, TryAgainError, UsageError
+from p2prss.feed.capture_memory import CAPTURES_KIND
 from p2prss.feed.mirror import Mirror
 from p2prss.feed.mirror_report import (
     FeedRead,
@@ -74,6 +75,7 @@ class Publisher:
             feed.drive,
             scratch=scratch,
             state=FeedRecord(store, STATE_KIND, self._key),
+            captures=FeedRecord(store, CAPTURES_KIND, self._key),
             policy=_policy(order),
             may_fetch=self._may_fetch,
             permit=permission.check,

@@ -41,6 +41,7 @@ class Studio:
     db: MemoryCore = field(default_factory=lambda: MemoryCore(key=core_key(MANIFEST), manifest=MANIFEST))
     blobs: MemoryCore = field(default_factory=MemoryCore)
     state: MemoryState = field(default_factory=MemoryState)
+    captures: MemoryState = field(default_factory=MemoryState)
     events: list[MirrorEvent] = field(default_factory=list)
 
     @functools.cached_property
@@ -58,6 +59,7 @@ class Studio:
         self, source: str, *, tell: Callable[[MirrorEvent], None] | None = None, **options: Any
     ) -> MirrorReport:
         options = {"retries": QUICK, "now": lambda: datetime(2025, 1, 1, tzinfo=UTC), **options}
+        options = {"captures": self.captures, **options}
         mirror = Mirror(source, self.drive, scratch=self.scratch, state=self.state, **options)
         self.events.clear()
         report = await mirror.update(tell or self.events.append)

@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import trio
 
-from p2prss.errors import FetchError, TryAgainError
+from p2prss.errors import FetchError, RefusedError, TryAgainError
 from p2prss.feed.media_types import plain, sniff
 from p2prss.feed.origin.body_file import BodyFile
 from p2prss.feed.origin.reply import (
@@ -79,7 +79,7 @@ class Download:
                         kind = TryAgainError if error.busy else FetchError
                         raise kind(f"{redact(self._url)}: {error}") from None
                 except FetchError as error:
-                    raise type(error)(f"{redact(self._url)}: {error}") from None
+                    raise RefusedError(f"{redact(self._url)}: {error}") from None
                 await trio.sleep(wait)
 
     async def _attempt(self, headers: Mapping[str, str]) -> Fetched:
