@@ -3,7 +3,7 @@
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
 _EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -41,6 +41,17 @@ def parse_date(text: str) -> datetime | None:
             if _EARLIEST <= when < _LATEST:
                 return when
     return None
+
+
+def as_rfc2822(text: str) -> str:
+    """A date as RSS writes it, in the zone it was written in; as it was where it is no date."""
+    words = " ".join(text[: _MAX_LENGTH + 1].split())
+    with suppress(ValueError, OverflowError):
+        when = datetime.fromisoformat(words)
+        if when.tzinfo is not None and parse_date(words) is not None:
+            return format_datetime(when.replace(microsecond=0))
+    known = parse_date(words)
+    return text.strip() if known is None else format_datetime(known.replace(microsecond=0))
 
 
 def _rfc2822(text: str) -> datetime:

@@ -20,11 +20,13 @@ ATOM: Final = "http://www.w3.org/2005/Atom"
 ITUNES: Final = "http://www.itunes.com/dtds/podcast-1.0.dtd"
 CONTENT: Final = "http://purl.org/rss/1.0/modules/content/"
 PODCAST: Final = "https://podcastindex.org/namespace/1.0"
+MEDIA: Final = "http://search.yahoo.com/mrss/"
 DC: Final = "http://purl.org/dc/elements/1.1/"
 XML: Final = "http://www.w3.org/XML/1998/namespace"
 
 NAMESPACES: Final[dict[str, str]] = {
     "atom": ATOM,
+    "atom03": "http://purl.org/atom/ns#",
     "content": CONTENT,
     "creativeCommons": "http://backend.userland.com/creativeCommonsRssModule",
     "dc": DC,
@@ -35,7 +37,7 @@ NAMESPACES: Final[dict[str, str]] = {
     "georss": "http://www.georss.org/georss",
     "googleplay": "http://www.google.com/schemas/play-podcasts/1.0",
     "itunes": ITUNES,
-    "media": "http://search.yahoo.com/mrss/",
+    "media": MEDIA,
     "podcast": PODCAST,
     "psc": "http://podlove.org/simple-chapters",
     "rawvoice": "http://www.rawvoice.com/rawvoiceRssModule/",
@@ -50,20 +52,45 @@ NAMESPACES: Final[dict[str, str]] = {
 """The usual prefixes; they also mend feeds that use a prefix without declaring it."""
 
 _OTHER_SPELLINGS: Final[dict[str, str]] = {
-    "http://www.itunes.com/dtds/podcast-1.0.dtd/": "itunes",
-    "http://search.yahoo.com/mrss": "media",
-    "http://podlove.org/simple-chapters/": "psc",
-    "http://podlove.org/simple-chapters#": "psc",
-    "https://github.com/podcastindex-org/podcast-namespace/blob/main/docs/1.0.md": "podcast",
-    "http://podcastindex.org/namespace/1.0": "podcast",
-    "http://www.google.com/schemas/play-podcasts/1.0/": "googleplay",
+    "github.com/podcastindex-org/podcast-namespace/blob/main/docs/1.0.md": "podcast",
+    "podcastindex.org/namespace/1.0.md": "podcast",
+    "www.w3.org/2005/atom10": "atom",
+    "podlove.org/simple-chapters/1.0": "psc",
+    "search.yahoo.com/mrss/ns": "media",
+    "blip.tv/dtd/mediarss": "media",
 }
+
+
+def _namespace_key(uri: str) -> str:
+    """A namespace without what feeds get wrong about it: case, http or https, what stands at its end."""
+    return re.sub(r"^https?://|[/#]+$", "", uri.strip().lower())
+
+
 _PREFIXES: Final[dict[str, str]] = {
-    uri.lower(): prefix for prefix, uri in NAMESPACES.items()
+    _namespace_key(uri): prefix for prefix, uri in NAMESPACES.items()
 } | _OTHER_SPELLINGS
 _PLAIN_RSS: Final = frozenset(
-    {"http://backend.userland.com/rss2", "http://blogs.law.harvard.edu/tech/rss", "http://purl.org/rss/1.0/"}
+    {
+        "backend.userland.com/rss",
+        "backend.userland.com/rss2",
+        "backend.userland.com/rss091",
+        "backend.userland.com/rss092",
+        "blogs.law.harvard.edu/tech/rss",
+        "cyber.law.harvard.edu/rss",
+        "cyber.law.harvard.edu/rss/rss.html",
+        "www.rssboard.org/rss-specification",
+        "channel.netscape.com/rdf/simple/0.9",
+        "my.netscape.com/rdf/simple/0.9",
+        "my.netscape.com/publish/formats/rss-0.91.dtd",
+        "purl.org/rss/1.0",
+    }
 )
+
+
+def is_rss_namespace(uri: str) -> bool:
+    """Whether a namespace is that of RSS itself, of any version; no namespace is not."""
+    return _namespace_key(uri) in _PLAIN_RSS
+
 
 XML_BASE: Final = f"{{{XML}}}base"
 
@@ -74,11 +101,11 @@ def plain_name(tag: str) -> str:
     if not tag.startswith("{"):
         return tag
     uri, _, local = tag[1:].rpartition("}")
-    uri = uri.lower()
-    prefix = _PREFIXES.get(uri)
+    key = _namespace_key(uri)
+    prefix = _PREFIXES.get(key)
     if prefix is not None:
         return f"{prefix}:{local}"
-    return local if uri in _PLAIN_RSS else tag
+    return local if key in _PLAIN_RSS else tag
 
 
 _STRING: Final = etree.XPath("string()")
@@ -165,8 +192,15 @@ def kept_base(url: str) -> str:
     return url if len(url) <= MAX_URL_LENGTH else ""
 
 
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://")
+
+
 def resolve(base_url: str, address: str) -> str:
     """An address made absolute; as it was where that makes no sense (``http://[`` and the like)."""
+    if _ABSOLUTE.match(address):
+        return address  # urljoin is slow, and drops a mere "?" at the end
+    if address.startswith("//") and not base_url:
+        return f"https:{address}"
     try:
         return urljoin(base_url, address)
     except ValueError:

@@ -1,12 +1,14 @@
 """Bytes from an origin -> ``ParsedFeed``, losing nothing of a well-formed RSS feed.
 
-The way is: find the charset (``repair.read_text``), read strictly, and only if that fails mend and
-read strictly again; the lenient reader (``convert``) is the last resort and marks the feed degraded.
-No document type is followed, no entity expanded, nothing fetched.
+The way is: find the charset (``repair.read_text``) and read strictly. Only if that fails, mend
+(``repair.mend``), then make the tags fit (``balance``), and read strictly again after each; the lenient
+reader (``lenient``) is the last resort. No document type is followed, no entity expanded, nothing fetched.
 """
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
@@ -14,9 +16,12 @@ import msgspec
 from lxml import etree
 
 from p2prss.errors import FeedFormatError
-from p2prss.feed import convert
+from p2prss.feed.atom import from_atom
+from p2prss.feed.balance import balance
 from p2prss.feed.dates import parse_date
 from p2prss.feed.embedded import addresses_at, is_data, texts_in
+from p2prss.feed.json_feed import from_json
+from p2prss.feed.lenient import from_lenient
 from p2prss.feed.model import (
     MAX_ADDRESSES_BYTES,
     MAX_ASSETS,
@@ -41,6 +46,7 @@ from p2prss.feed.names import (
     resolve,
     text_of,
 )
+from p2prss.feed.rdf import from_rdf
 from p2prss.feed.repair import MAX_FEED_BYTES, mend, read_text, what_else
 from p2prss.units import MB
 
@@ -51,6 +57,7 @@ MAX_ITEMS_BYTES: Final = 100 * MB  # of all items: declarations at the root are 
 MAX_LENIENT_BYTES: Final = 4 * MB  # given to the lenient reader, which takes a second for each
 MAX_ATTRIBUTES: Final = 200  # of one element
 MAX_NAMESPACES: Final = 200  # in scope of an item
+MAX_MARKUP: Final = 2_000_000  # tags and attributes; an ordinary feed of 10 MB has a tenth
 MAX_DEPTH: Final = 100  # elements inside of each other; show notes in XHTML reach 20
 
 ITEMS_MARK: Final = "p2prss-items"
@@ -61,7 +68,14 @@ _TOO_DEEP_TEXT: Final = f"this feed has more than {MAX_DEPTH} elements inside of
 _TOO_MANY_ATTRIBUTES: Final = etree.XPath(f"boolean(//@*[{MAX_ATTRIBUTES + 1}])")
 _DATES: Final = ("pubDate", "dc:date", "dcterms:issued", "atom:published", "dcterms:modified", "atom:updated")
 _BUILD_DATES: Final = frozenset({"lastBuildDate", "pubDate", "dc:date", "atom:updated"})
-_NATIVE: Final = frozenset({"rdf:RDF", "atom:feed", "{http://purl.org/atom/ns#}feed", "feed"})
+_ATOM: Final = frozenset({"atom:feed", "atom03:feed", "feed"})
+_MARKUP: Final = re.compile(r"""<|=\s{0,20}["']""")
+_WORDS: Final = """
+    rss channel item title link description language copyright managingEditor webMaster pubDate
+    lastBuildDate category generator docs cloud ttl image rating textInput skipHours skipDays url
+    width height hour day author comments enclosure guid source
+"""
+_VOCABULARY: Final = {name.lower(): name for name in _WORDS.split()}
 
 
 class _NotWellFormed(FeedFormatError):
@@ -78,29 +92,91 @@ def parse_feed(data: bytes, *, url: str = "", content_type: str = "") -> ParsedF
     url = kept_base(url)
     text = read_text(data, content_type)
     if text[:1] == "{":
-        return _read(convert.from_json(text), url, source_format="json")
-    root, repairs, error = _strictly(text)
+        return _read(from_json(text, max_items=MAX_ITEMS), url, source_format="json")
+    if sum(1 for _ in _MARKUP.finditer(text)) > MAX_MARKUP:
+        raise FeedFormatError(f"this feed has more than {MAX_MARKUP:,} tags and attributes")
+    found = _strictly(text)
+    root = found.root
     if root is None:
         if name := what_else(text):
             raise FeedFormatError(f"this is no feed: it is {name}")
-        rebuilt = convert.from_lenient(text) if len(text) <= MAX_LENIENT_BYTES else None
+        rebuilt = from_lenient(text) if len(text) <= MAX_LENIENT_BYTES else None
         if rebuilt is None:
-            raise FeedFormatError(f"this is no feed we can read: {error}")
-        return _read(rebuilt, url, repairs=(*repairs, f"read leniently ({error})"), degraded=True)
+            raise FeedFormatError(f"this is no feed we can read: {found.error}")
+        repairs = (*found.repairs, f"read leniently ({found.error})")
+        return _read(rebuilt, url, repairs=repairs, degraded=True)
     kind = plain_name(root.tag)
+    repairs = found.repairs
+    source_format = "rss"
     if etree.QName(root).localname.lower() == "rss":
-        return _read(root, url, repairs=repairs)
-    if kind not in _NATIVE:
+        framed, more = _framed(root)
+        repairs += more
+    elif kind == "rdf:RDF":
+        _check_count(root, "item")
+        framed, source_format = from_rdf(root), "rdf"
+    elif kind in _ATOM:
+        _check_count(root, "entry")
+        framed, source_format = from_atom(root), "atom"
+    else:
         name = (
             "a web page (HTML)"
             if kind in ("html", "xhtml:html")
             else f"XML whose first element is <{kind[:80]}>"
         )
         raise FeedFormatError(f"this is no feed: it is {name}")
-    rebuilt = convert.from_lenient(etree.tostring(root, encoding="unicode"))
-    if rebuilt is None:
+    if framed is None:
+        raise FeedFormatError(f"this {'RDF' if source_format == 'rdf' else 'RSS'} document has no channel")
+    feed = _read(framed, url, source_format=source_format, repairs=repairs, degraded=found.is_cut)
+    if source_format != "rss" and not feed.items and not feed.channel.title:
         raise FeedFormatError("this feed has neither a title nor an item")
-    return _read(rebuilt, url, repairs=repairs, source_format="rdf" if kind == "rdf:RDF" else "atom")
+    return feed
+
+
+def _framed(root: etree._Element) -> tuple[etree._Element | None, tuple[str, ...]]:
+    """The document with a channel that can be found as such; None where there is nothing to put in one.
+
+    Some write a default namespace at ``<rss>`` that is another's, or all tags in capital letters.
+    """
+    if _child(root, "channel") is not None:
+        return root, ()
+    repairs = []
+    space = etree.QName(root).namespace or ""
+    for one in root.iter(etree.Element):
+        name = etree.QName(one)
+        if (name.namespace or "") == space and (right := _VOCABULARY.get(name.localname.lower())):
+            one.tag = right
+    if space or _child(root, "channel") is not None:
+        repairs.append("RSS tags spelled as RSS spells them")
+        root = _under(
+            etree.Element(
+                root.tag, {str(name): str(value) for name, value in root.attrib.items()}, _others(root)
+            ),
+            root,
+        )
+    if _child(root, "channel") is None:
+        if not any(_is(child, "item") or _is(child, "title") for child in root):
+            return None, ()
+        repairs.append("a channel put around what stood without")
+        _under(etree.SubElement(root, "channel"), root)
+    return root, tuple(repairs)
+
+
+def _others(root: etree._Element) -> dict[str, str]:
+    return {prefix: uri for prefix, uri in root.nsmap.items() if prefix}
+
+
+def _under(parent: etree._Element, old: etree._Element) -> etree._Element:
+    """Move all that stands in one element into another."""
+    parent.text = old.text
+    for child in [one for one in old if one is not parent]:
+        parent.append(child)
+    return parent
+
+
+def _check_count(root: etree._Element, name: str) -> None:
+    """Refuse too many items before they are rewritten one by one."""
+    if sum(1 for _ in root.iter(f"{{*}}{name}")) > MAX_ITEMS:
+        raise FeedFormatError(f"this feed has more than {MAX_ITEMS} items")
 
 
 def parse_xml(data: bytes) -> etree._Element:
@@ -141,19 +217,42 @@ def _one_line(error: Exception) -> str:
     return " ".join((text or type(error).__name__).split())[:200]
 
 
-def _strictly(text: str) -> tuple[etree._Element | None, tuple[str, ...], str]:
-    """Read strictly, if need be after mending: the root or None, the repairs, the error."""
+@dataclass(frozen=True, slots=True)
+class _Strict:
+    """What the strict reader made of a text: ``root`` or else ``error``, and what was mended for it."""
+
+    root: etree._Element | None
+    repairs: tuple[str, ...] = ()
+    error: str = ""
+    is_cut: bool = False
+
+
+def _strictly(text: str) -> _Strict:
+    """Read strictly, if need be after mending, and after making the tags fit."""
     try:
-        return parse_xml(text.encode("utf-8", "replace")), (), ""
+        return _Strict(_read_mended(text))
     except _NotWellFormed as error:
         reason = str(error)
     mended, repairs = mend(text)
-    if repairs and len(mended) <= 2 * MAX_FEED_BYTES:
-        try:
-            return parse_xml(mended.encode("utf-8", "replace")), tuple(repairs), ""
-        except _NotWellFormed as error:
-            reason = str(error)
-    return None, tuple(repairs), reason
+    try:
+        return _Strict(_read_mended(mended), tuple(repairs))
+    except _NotWellFormed as error:
+        reason = str(error)
+    balanced = balance(mended) if what_else(text) is None else None
+    if balanced is None:
+        return _Strict(None, tuple(repairs), reason)
+    again, more = mend(balanced.text)
+    repairs = list(dict.fromkeys([*repairs, *balanced.repairs, *more]))
+    try:
+        return _Strict(_read_mended(again), tuple(repairs), is_cut=balanced.is_cut)
+    except _NotWellFormed as error:
+        return _Strict(None, tuple(repairs), f"{reason}; {error}"[:200])
+
+
+def _read_mended(text: str) -> etree._Element:
+    if len(text) > 2 * MAX_FEED_BYTES:
+        raise _NotWellFormed("mended, it would be much larger than it is")
+    return parse_xml(text.encode("utf-8", "replace"))
 
 
 def _read(
@@ -171,7 +270,11 @@ def _read(
     for mark in find_marks(root):  # not ours
         if (parent := mark.getparent()) is not None:
             parent.remove(mark)
-    elements = [child for parent in (channel, root) for child in parent if _is(child, "item")]
+    parents = [
+        *(child for child in root if _is(child, "channel")),
+        root,
+    ]  # several: seen where feeds are joined
+    elements = [child for parent in parents for child in parent if _is(child, "item")]
     if len(elements) > MAX_ITEMS:
         raise FeedFormatError(f"this feed has more than {MAX_ITEMS} items")
     if len(channel.nsmap) > MAX_NAMESPACES:

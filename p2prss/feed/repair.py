@@ -222,10 +222,21 @@ def _mend_ampersand(match: re.Match[str]) -> str:
 
 
 def _numbered(reference: str) -> str:
+    if _plain_number(reference):
+        return reference
     meant = html.unescape(reference)  # knows that &#150; means a dash of cp1252
     if len(meant) != 1 or meant == "\ufffd" or _ILLEGAL.match(meant):
         return "" if re.fullmatch(r"&#(x[0-9a-fA-F]+|[0-9]+);", reference) else f"&amp;{reference[1:]}"
     return f"&#{ord(meant)};"
+
+
+def _plain_number(reference: str) -> bool:
+    """Whether a reference means a letter that XML has, beyond the ones that browsers read otherwise."""
+    match = re.fullmatch(r"&#(?:x([0-9a-fA-F]{1,6})|([0-9]{1,7}));", reference)
+    number = int(match[1], 16) if match and match[1] else int(match[2]) if match else 0
+    return (
+        number in (9, 10, 13) or 32 <= number < 127 or (160 <= number < 0xD800) or 0xE000 <= number < 0xFFFE
+    )
 
 
 def _undeclared_prefixes(text: str) -> list[str]:
