@@ -157,6 +157,39 @@ def places_in(root: etree._Element) -> Iterator[tuple[etree._Element, Place]]:
         yield element, _PICTURE if name == "media:content" and _is_picture(element) else place
 
 
+LINKS: Final[dict[str, tuple[str, ...]]] = {
+    "link": ("",),
+    "comments": ("",),
+    "source": ("url",),
+    "atom:link": ("href",),
+    "atom:uri": ("",),
+    "media:player": ("url",),
+    "podcast:contentLink": ("href",),
+    "podcast:funding": ("url",),
+    "podcast:license": ("url",),
+    "podcast:person": ("href", "img"),
+    "podcast:socialInteract": ("uri",),
+    "podcast:trailer": ("url",),
+    "psc:chapter": ("href",),
+    "wfw:comment": ("",),
+    "wfw:commentRss": ("",),
+}
+"""Element -> attributes (or, empty, the text) with addresses of what is no file of the feed's own."""
+
+_LINK_NAMES: Final = tuple({f"{{*}}{name.rpartition(':')[2]}" for name in LINKS})
+_RELATIVE: Final = re.compile(r"(?![A-Za-z][A-Za-z0-9+.-]*:)[^\s<>]*[/.?#][^\s<>]*")
+
+
+def relative_links_in(root: etree._Element) -> Iterator[tuple[etree._Element, str, str]]:
+    """The links below ``root`` that are relative: element, attribute (empty for its text), what it says."""
+    for element in root.iter(*_LINK_NAMES):
+        for attribute in LINKS.get(plain_name(element.tag), ()):
+            written = (element.get(attribute) if attribute else element.text) or ""
+            is_text = not attribute and len(element)
+            if _RELATIVE.fullmatch(written.strip()) and not is_text and is_ours(element):
+                yield element, attribute, written.strip()
+
+
 def is_ours(element: etree._Element) -> bool:
     """Whether what an element names belongs to the item itself, not to a live item or another show."""
     return not any(plain_name(one.tag) in _NOT_OURS for one in element.iterancestors())

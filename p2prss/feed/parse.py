@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -43,6 +44,7 @@ from p2prss.feed.names import (
     kept_base,
     places_in,
     plain_name,
+    relative_links_in,
     resolve,
     text_of,
 )
@@ -307,19 +309,28 @@ def _cut_out(channel: etree._Element, elements: Sequence[etree._Element]) -> Non
     """Take the items out, leaving a mark in the place of the first."""
     mark = etree.ProcessingInstruction(ITEMS_MARK)
     first = next((one for one in elements if one.getparent() is channel), None)
+    gone = [node for element in elements for node in (*_notes_before(element), element)]
     if first is None:
         channel.append(mark)
     else:
-        mark.tail = first.tail
+        mark.tail = first.tail if not (first.tail or "").strip() else "\n"
         first.addprevious(mark)
-    for element in elements:
-        parent = element.getparent()
-        if parent is not None:
-            parent.remove(element)
+    for node in gone:
+        if (parent := node.getparent()) is not None:
+            parent.remove(node)
+
+
+def _notes_before(item: etree._Element) -> list[etree._Element]:
+    """The comments and instructions between the item before and this one: they belong to it."""
+    before = item.itersiblings(preceding=True)
+    nodes = list(takewhile(lambda node: not isinstance(node.tag, str), before))
+    previous = next(item.itersiblings("{*}*", preceding=True), None)
+    return nodes[::-1] if previous is not None and _is(previous, "item") else []
 
 
 def _read_item(element: etree._Element, url: str) -> Item | RefusedItem:
-    xml = etree.tostring(element, encoding="utf-8", with_tail=False)
+    nodes = [*_notes_before(element), element]
+    xml = b"\n".join(etree.tostring(one, encoding="utf-8", with_tail=False) for one in nodes)
     first = _first_children(element)
     title = (_text(first, "title") or _text(first, "itunes:title"))[:MAX_TEXT_LENGTH]
     files, is_relative, left_out = _files(element, url)
@@ -400,6 +411,7 @@ def _files(element: etree._Element, url: str) -> tuple[tuple[Enclosure, ...], bo
             continue
         size += cost
         found[address] = file
+    is_relative = is_relative or next(relative_links_in(element), None) is not None
     return tuple(found.values()), is_relative, left_out
 
 

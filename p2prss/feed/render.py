@@ -5,12 +5,14 @@ in what the rules of serving ask for and in nothing else: all is done on the XML
 CDATA, comments, order and unknown elements stay as they were.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
+from uuid import UUID, uuid5
 
 from lxml import etree
 
@@ -25,11 +27,13 @@ from p2prss.feed.names import (
     base_of,
     places_in,
     plain_name,
+    relative_links_in,
     resolve,
     text_of,
 )
 from p2prss.feed.parse import ITEMS_MARK, find_marks, parse_xml
 
+_PODCAST_SPACE: Final = UUID("ead4c236-bf58-58c6-a2c6-a6b28d128cb6")  # of podcast:guid
 _PAGE_RELS: Final = frozenset(
     {"next", "prev", "previous", "first", "last", "current", "prev-archive", "next-archive"}
 )
@@ -121,6 +125,9 @@ def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Servin
             raise FeedFormatError("an archived item is no <item>")
         if serving is not None:
             _serve_item(item, source, serving)
+        for node in list(item.itersiblings(preceding=True))[::-1]:  # comments that the origin put before it
+            node.tail = tail or "\n"
+            mark.addprevious(node)
         item.tail = tail or "\n"
         mark.addprevious(item)
     if item is None and (previous := mark.getprevious()) is not None:
@@ -157,24 +164,56 @@ def _serve_channel(root: etree._Element, channel: etree._Element, serving: Servi
         if getattr(style, "target", "") == "xml-stylesheet":
             _drop_before_root(style)  # a stranger's script would run under our own address
     _rewrite(channel, serving.base_url, serving.replacements)
+    present = {plain_name(child.tag) for child in channel if isinstance(child.tag, str) and text_of(child)}
     for child in list(channel):
         if isinstance(child.tag, str) and _is_replaced(child, serving):
-            channel.remove(child)
+            _drop(child)
     links = {"self": serving.feed_url, "via": serving.origin_url, **serving.pages}
     added = [_atom_link(rel, url) for rel, url in links.items() if url]
     if serving.block:
-        added.append(etree.Element(f"{{{ITUNES}}}block", nsmap={"itunes": ITUNES}))
-        added[-1].text = "Yes"
+        added += [_said("itunes", ITUNES, "block", "Yes"), _said("podcast", PODCAST, "block", "yes")]
+    if serving.origin_url and "podcast:guid" not in present:
+        added.append(_said("podcast", PODCAST, "guid", podcast_guid(serving.origin_url)))
+    blanks = channel.text if channel.text and not channel.text.strip() else "\n"
     for place, element in enumerate(added):
-        element.tail = channel.text or "\n"
+        element.tail = blanks
         channel.insert(place, element)
+
+
+def podcast_guid(origin_url: str) -> str:
+    """The ``podcast:guid`` of a show that names none: it follows from where the show is, not the mirror.
+
+    Source: podcast namespace, tag ``guid``: UUIDv5 of the address without scheme and trailing slashes.
+    """
+    return str(uuid5(_PODCAST_SPACE, re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://", "", origin_url).rstrip("/")))
 
 
 def _is_replaced(child: etree._Element, serving: Serving) -> bool:
     name = plain_name(child.tag)
     if name == "atom:link":
-        return child.get("rel", "") in {"self", "hub", *_PAGE_RELS}
-    return name in ("itunes:new-feed-url", "cloud") or (name == "itunes:block" and serving.block)
+        return child.get("rel", "").strip().lower() in {"self", "hub", *_PAGE_RELS}
+    if name in ("itunes:block", "podcast:block"):
+        return serving.block
+    return name in ("itunes:new-feed-url", "cloud")
+
+
+def _drop(child: etree._Element) -> None:
+    """Remove an element, and not what the parent says behind it."""
+    tail, before, parent = child.tail or "", child.getprevious(), child.getparent()
+    if parent is None:
+        return
+    if tail.strip():
+        if before is not None:
+            before.tail = (before.tail or "") + tail
+        else:
+            parent.text = (parent.text or "") + tail
+    parent.remove(child)
+
+
+def _said(prefix: str, uri: str, name: str, text: str) -> etree._Element:
+    element = etree.Element(f"{{{uri}}}{name}", nsmap={prefix: uri})
+    element.text = text
+    return element
 
 
 def _atom_link(rel: str, url: str) -> etree._Element:
@@ -197,7 +236,7 @@ def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, 
         address = resolve(base_of(one, base_url), written)
         new = replacements.get(address)
         if new is None:
-            if address != written:
+            if address != (one.get(place.url) if place.url else written):
                 _write(one, place.url, address)
             if (
                 place.type
@@ -215,6 +254,8 @@ def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, 
             holder.set(length, str(new.byte_length))
         if mime_type and new.mime_type:
             holder.set(mime_type, new.mime_type)
+    for one, attribute, written in list(relative_links_in(element)):
+        _write(one, attribute, resolve(base_of(one, base_url), written))
     for one, attribute in list(texts_in(element)):
 
         def rewritten(written: str, base: str = base_of(one, base_url)) -> str:
