@@ -113,7 +113,9 @@ def publish(
 
 def follow(
     ctx: typer.Context,
-    feed: Annotated[str, typer.Argument(metavar="KEY|LINK", help="A feed's key or link.")],
+    feed: Annotated[
+        str, typer.Argument(metavar="KEY|LINK|URL", help="A feed's key or link, or its address.")
+    ],
     latest: Latest = None,
     all_: All = False,
     on_demand: Annotated[
@@ -136,9 +138,10 @@ def follow(
 ) -> None:
     """Follow a feed: print a local RSS address for any podcast app, and keep it fresh.
 
-    All episodes are listed; the newest 3 are kept here, others come when they are played.
+    All episodes are listed; the newest 3 are kept here, others come when they are played. Given the address
+    of a feed or a site, its key is asked for there, and the feed must name that site in return.
 
-    Example: `p2prss follow p2prss://KEY --peer 192.0.2.7:7738`
+    Example: `p2prss follow p2prss://KEY` or `p2prss follow https://example.org/feed.xml`
     """
     from p2prss.node.orders import FollowOrder
 

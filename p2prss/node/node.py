@@ -21,6 +21,7 @@ from p2prss.crypto.key_text import format_key
 from p2prss.errors import (
     ConflictError,
     FeedError,
+    FeedFormatError,
     FetchError,
     LockedFeedError,
     NetworkError,
@@ -39,6 +40,7 @@ from p2prss.net.nat_pmp import Transport
 from p2prss.net.swarm.swarm import Swarm
 from p2prss.node.control import serve_control
 from p2prss.node.events import Error, Event, Notice, Ready, Withdrawn
+from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address
 from p2prss.node.follower import Follower
 from p2prss.node.forwarded_port import forward_port
 from p2prss.node.library import NodeLibrary
@@ -201,33 +203,66 @@ class Node:
             is_kept = True  # its publisher may put the key into it now
             raise
         finally:
-            if (
-                feed.drive.version <= 1 and not is_kept
-            ):  # not even its text was ever read: leave nothing behind
-                with suppress(StorageError):  # of a disk that is full, say
-                    if self.swarm is not None:
-                        self.swarm.leave(feed.db.log.discovery_key)
-                    self.exchange.forget(feed.key)
-                    self.saved.delete(feed.saved)
-                    self.store.remove(feed.key)
+            if feed.drive.version <= 1 and not is_kept:  # not even its text was ever read
+                self._forget(feed)
+
+    def _forget(self, feed: OpenFeed) -> None:
+        """Leave nothing of a new feed behind."""
+        with suppress(StorageError):  # of a disk that is full, say
+            if self.lan is not None:
+                self.lan.discard(feed.db.log.discovery_key)
+            if self.swarm is not None:
+                self.swarm.leave(feed.db.log.discovery_key)
+            for core in feed.cores:
+                self.exchange.forget(core.key)
+            self.saved.delete(feed.saved)
+            for core in feed.cores:
+                self.store.remove(core.key)
 
     async def follow(self, order: FollowOrder) -> None:
         """Replicate a feed and serve it, for ever or until all that is wanted is here.
 
         Raises: UsageError, NoPeersError, StorageError, DriveError, FeedFormatError.
         """
-        link = FeedLink.parse(order.feed)
+        found = await find_feed(order.feed, self.settings.home.incoming) if is_address(order.feed) else None
+        link = found.link if found is not None else FeedLink.parse(order.feed)
+        is_new = self.saved.get(link.key) is None
         saved = self._remember(link, Role.FOLLOW, order.wanted)
         feed = await self.open_saved(saved, eager=True)
+        self._dial_all(saved)
+        if found is not None:
+            await self._check_origin(feed, found, order, is_new=is_new)
         self.library.add(feed)
         self.library.ready = True
-        self._dial_all(saved)
         follower = Follower(feed, order.wanted, self.emit, partial(self._rename, feed))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_when_readable, feed)
             patience = Patience(order.patience, partial(self.why_nobody, feed))
             await self._keep(feed, partial(follower.run, patience=patience), once=order.once)
             nursery.cancel_scope.cancel()
+
+    async def _check_origin(
+        self, feed: OpenFeed, found: FoundFeed, order: FollowOrder, *, is_new: bool
+    ) -> None:
+        """Wait for the feed's own word about its origin.
+
+        Raises: FeedFormatError when it is another one than that which named the feed; NoPeersError.
+        """
+        self.emit(Notice(message=f"{found.site} names the feed {feed.saved.key}", key=feed.saved.key))
+        async with trio.open_nursery() as nursery:
+            if order.once:
+                nursery.start_soon(Patience(order.patience, partial(self.why_nobody, feed)).watch, feed)
+            while feed.drive.version <= 1:
+                await feed.drive.wait_changed(feed.drive.version)
+            info = await keep_trying(feed.archive.info)
+            nursery.cancel_scope.cancel()
+        try:
+            found.check(info)
+        except FeedFormatError:
+            if is_new:
+                self._forget(feed)
+            raise
+        self.emit(Notice(message=f"and the feed names {found.site}: it is their own", key=feed.saved.key))
 
     async def seed(self, order: SeedOrder) -> None:
         """Keep whole drives, for ever or until they are here; one that fails does not stop the others.
@@ -421,7 +456,8 @@ def _check(order: Order) -> None:
         case PublishOrder():
             _source_of(order)
         case FollowOrder():
-            FeedLink.parse(order.feed)
+            if not is_address(order.feed):
+                FeedLink.parse(order.feed)
         case SeedOrder():
             for text in order.feeds:
                 FeedLink.parse(text)
