@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from p2prss.codec.compact import Buffer
 from p2prss.net.udx.congestion import Bbr
 from p2prss.net.udx.flight import MAX_UNACKED, Flight, Packet
-from p2prss.net.udx.mtu import MtuSearch
+from p2prss.net.udx.mtu import USUAL_MTU, MtuSearch
 from p2prss.net.udx.packet import DATA, END, HEADER, MARKER, SEQ_MASK, encode
 from p2prss.net.udx.round_trip import RoundTrip
 from p2prss.units import MIB
@@ -73,12 +73,12 @@ class SendSide:
         self._queue.clear()
         self.queued_bytes = 0
 
-    def restart_path(self, overhead: int, now: float) -> None:
+    def restart_path(self, overhead: int, now: float, link_mtu: int = USUAL_MTU) -> None:
         """The packets take another way from now on: nothing is known of it."""
         self.round_trip = RoundTrip()
         self.congestion = Bbr(now)
         self.flight.forget_probes()
-        self.mtu.restart(overhead)
+        self.mtu.restart(overhead, link_mtu)
 
     # ------------------------------------------------------------------ leaving
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 import trio
 
 from p2prss.errors import NetworkError
-from p2prss.net.udx.mtu import IPV4_OVERHEAD, IPV6_OVERHEAD
+from p2prss.net.udx.mtu import IPV4_OVERHEAD, IPV6_OVERHEAD, USUAL_MTU
 from p2prss.net.udx.packet import HEADER, HEADER_SIZE, MARKER
 from p2prss.units import KIB, MIB
 
@@ -39,6 +39,8 @@ _SOL_UDP: Final = 17
 _UDP_SEGMENT: Final = 103
 _UDP_GRO: Final = 104
 _IP_MTU_DISCOVER: Final = 10
+_IP_MTU: Final = 14
+_IPV6_MTU: Final = 24
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_PROBE: Final = 3  # never fragment, and never believe what routers say of sizes
 _SEGMENT: Final = struct.Struct("=H")
@@ -132,6 +134,20 @@ class UdxSocket:
         if not self._ipv6:
             return host, port
         return host if ":" in host else f"::ffff:{host}", port, 0, 0
+
+    def link_mtu(self, host: str, port: int) -> int:
+        """Bytes of the largest packet that our link towards a literal address carries."""
+        if sys.platform != "linux":
+            return USUAL_MTU
+        ipv6 = ":" in host
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if ipv6 else (socket.IPPROTO_IP, _IP_MTU)
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((host, port))
+                return probe.getsockopt(level, option)
+        except OSError:
+            return USUAL_MTU
 
     def close(self) -> None:
         """Give the port back. Streams that use it should have been moved or closed."""

@@ -32,7 +32,7 @@ from p2prss.net.udx.events import (
     RemoteChanged,
     RemoteEnded,
 )
-from p2prss.net.udx.mtu import IPV4_OVERHEAD
+from p2prss.net.udx.mtu import IPV4_OVERHEAD, USUAL_MTU
 from p2prss.net.udx.packet import (
     ACK,
     DESTROY,
@@ -138,20 +138,35 @@ class UdxStream(Generic[Address]):
 
     # ------------------------------------------------------------------- owner
 
-    def connect(self, remote_id: int, address: Address, now: float, *, overhead: int = IPV4_OVERHEAD) -> None:
+    def connect(
+        self,
+        remote_id: int,
+        address: Address,
+        now: float,
+        *,
+        overhead: int = IPV4_OVERHEAD,
+        link_mtu: int = USUAL_MTU,
+    ) -> None:
         """Say where the peer is. What came before is acknowledged now.
 
-        Args: overhead: bytes of all headers of a packet on this way.
+        Args: overhead: bytes of all headers of a packet on this way; link_mtu: bytes of the largest packet
+            that our own link carries.
         Raises: LocalProtocolError when it was said before.
         """
         if self.remote is not None:
             raise LocalProtocolError("already connected")
         self.remote = Remote(remote_id, address)
         self._trusted = {address}
-        self.sender.restart_path(overhead, now)
+        self.sender.restart_path(overhead, now, link_mtu)
 
     def change_remote(
-        self, remote_id: int, address: Address, now: float, *, overhead: int = IPV4_OVERHEAD
+        self,
+        remote_id: int,
+        address: Address,
+        now: float,
+        *,
+        overhead: int = IPV4_OVERHEAD,
+        link_mtu: int = USUAL_MTU,
     ) -> None:
         """Go on over another way; numbers and our id stay. ``RemoteChanged`` follows when ``migrating``.
 
@@ -161,7 +176,7 @@ class UdxStream(Generic[Address]):
             raise LocalProtocolError("no connection whose address could change")
         self._trusted = {self.remote.address, address}
         self.remote = Remote(remote_id, address)
-        self.sender.restart_path(overhead, now)
+        self.sender.restart_path(overhead, now, link_mtu)
         if self.sender.flight.unacked:
             self._changed_seq = self.sender.flight.next_seq
 

@@ -69,14 +69,16 @@ class UdxTrioStream(trio.abc.HalfCloseableStream):
     def connect(self, socket: UdxSocket, remote_id: int, address: tuple[str, int]) -> None:
         """Say where the peer is: its stream's id and (host, port), host a literal address."""
         now = trio.current_time()
-        self.machine.connect(remote_id, socket.resolve(*address), now, overhead=socket.overhead)
+        place, size = socket.resolve(*address), socket.link_mtu(*address)
+        self.machine.connect(remote_id, place, now, overhead=socket.overhead, link_mtu=size)
         self.socket = socket
         self.flush(now)
 
     def change_remote(self, socket: UdxSocket, remote_id: int, address: tuple[str, int]) -> None:
         """Go on over another way."""
         now = trio.current_time()
-        self.machine.change_remote(remote_id, socket.resolve(*address), now, overhead=socket.overhead)
+        place, size = socket.resolve(*address), socket.link_mtu(*address)
+        self.machine.change_remote(remote_id, place, now, overhead=socket.overhead, link_mtu=size)
         self.socket = socket
         self.flush(now)
 

@@ -111,6 +111,22 @@ def test_two_round_trips_find_the_largest_packet() -> None:
     assert exchange(Path(), bytes(500_000)).a.sender.mtu.mtu == 1500
 
 
+@pytest.mark.parametrize(("link_mtu", "mtu"), [(1500, 1500), (1420, 1420), (1100, 1200), (65536, 2076)])
+def test_no_packet_is_larger_than_the_link_and_the_reference_take(link_mtu: int, mtu: int) -> None:
+    network = exchange(Path(mtu=link_mtu + 100), bytes(500_000), link_mtu=link_mtu)
+    assert network.a.sender.mtu.mtu == mtu
+    assert network.a.sender.resent_count == 0
+    assert network.largest <= 2048
+
+
+@pytest.mark.parametrize("way", [1500, 1700, 2000])
+def test_a_way_narrower_than_our_link_costs_few_probes(way: int) -> None:
+    network = exchange(Path(mtu=way), bytes(2_000_000), link_mtu=9000)
+    assert bytes(network.received["b"]) == bytes(2_000_000)
+    assert way - 200 < network.a.sender.mtu.mtu <= way
+    assert network.a.sender.resent_count <= 3
+
+
 @pytest.mark.parametrize("mtu", [1200, 1300, 1400, 1492])
 def test_packets_that_are_too_large_for_the_way_stop_nothing(mtu: int) -> None:
     network = exchange(Path(mtu=mtu), bytes(2_000_000))

@@ -44,16 +44,24 @@ class VirtualNetwork:
     """Two connected streams, ``a`` and ``b``, and all that is on its way between them."""
 
     def __init__(
-        self, path: Path, *, seed: int = 1, first_seq: int = 0, window: int = 4 << 20, ghosts: bool = True
+        self,
+        path: Path,
+        *,
+        seed: int = 1,
+        first_seq: int = 0,
+        window: int = 4 << 20,
+        ghosts: bool = True,
+        link_mtu: int = 1500,
     ) -> None:
         self.now = 0.0
         self.path = path
         self.a: UdxStream[str] = UdxStream(1, 0.0, first_seq=first_seq, first_ack=first_seq, window=window)
         self.b: UdxStream[str] = UdxStream(2, 0.0, first_seq=first_seq, first_ack=first_seq, window=window)
-        self.a.connect(2, "b", 0.0)
-        self.b.connect(1, "a", 0.0)
+        self.a.connect(2, "b", 0.0, link_mtu=link_mtu)
+        self.b.connect(1, "a", 0.0, link_mtu=link_mtu)
         self.received: dict[str, bytearray] = {"a": bytearray(), "b": bytearray()}
         self.sent_bytes = 0
+        self.largest = 0  # bytes of a datagram
         self.doubled = 0  # DATA packets that came again
         self.reading = {"a": True, "b": True}
         self._random = Random(seed)
@@ -70,6 +78,7 @@ class VirtualNetwork:
     def put(self, to: str, datagram: bytes) -> None:
         """Send a datagram that may be nobody's."""
         self.sent_bytes += len(datagram)
+        self.largest = max(self.largest, len(datagram))
         for at in self.path.arrivals(datagram, to, self.now, self._random):
             self._count += 1
             heappush(self._on_the_way, (at, self._count, to, datagram))
