@@ -18,6 +18,7 @@ SECURITY_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
+    (b"x-robots-tag", b"noindex"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 """On every answer that does not say otherwise; the last keeps other web pages from embedding what they
