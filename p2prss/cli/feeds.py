@@ -41,7 +41,8 @@ def register(app: typer.Typer) -> None:
 def publish(
     ctx: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A feed's URL or file, or a folder of audio.")
+        str,
+        typer.Argument(metavar="SOURCE", help="A feed's URL or file, or a folder of audio or with a site."),
     ],
     once: Annotated[bool, typer.Option("--once", help="End when the mirror is complete.")] = False,
     latest: Latest = None,

@@ -20,6 +20,7 @@ INFO_PATH: Final = "/p2prss.json"
 CHANNEL_PATH: Final = "/channel.xml"
 ITEMS_FOLDER: Final = "/items"
 MEDIA_FOLDER: Final = "/media"
+SITE_FOLDER: Final = "/site"
 MAX_INFO_BYTES: Final = 256 * KIB  # of /p2prss.json; ours are near 5 KiB, at worst below 230
 
 _ITEM_PATH: Final = re.compile(r"/items/\d{8}T\d{6}Z-([0-9a-f]{16})\.xml")

@@ -167,6 +167,14 @@ class CapturePolicy(Struct, frozen=True, omit_defaults=True, kw_only=True):
     alternates: bool = True  # other editions of the enclosures as well
 
 
+class SiteInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The pages under ``/site``; ``base_url`` is where they stood in the web, if that is known."""
+
+    base_url: Url = ""
+    files: Size = 0
+    bytes: Size = 0
+
+
 class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """``/p2prss.json``: what the feed is and how it was made.
 
@@ -191,6 +199,7 @@ class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
     degraded: bool = False
     channel_digest: Word = ""
     channel_assets: Assets = ()
+    site: SiteInfo | None = None
 
 
 class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -17,17 +17,20 @@ from p2prss.crypto.key_text import format_key
 from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
 from p2prss.errors import P2prssError
-from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH
+from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, SITE_FOLDER
 from p2prss.feed.model import ArchivedItem
 from p2prss.net.core import PeerCore
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import Wanted
 from p2prss.node.patience import Patience, keep_trying
+from p2prss.units import MIB
 
 PROGRESS_SECONDS: Final = 0.5  # between two progress events
 UNFINISHED_SECONDS: Final = 60.0  # for news of a publisher that has not finished its update
 SETTLE_SECONDS: Final = 5.0  # ``--once``: for a peer that may know of news when all that is known is here
+MAX_KEPT_PAGE_BYTES: Final = 4 * MIB  # of a published site: a larger file is fetched when it is read
+MAX_KEPT_PAGES_BYTES: Final = 128 * MIB  # of all its pages that a follower keeps
 
 Emit = Callable[[Event], None]
 
@@ -123,7 +126,18 @@ class Follower:
         goal.media = merge([await self._blocks(entry) for entry in media])
         goal.media_files = len(media)
         goal.bytes = sum([await drive.size(entry) for entry in media])
+        goal.media += merge([await self._blocks(entry) for entry in await self._pages()])
         return goal
+
+    async def _pages(self) -> list[DriveEntry]:
+        """The pages of a published site, as many as may be kept unasked; others come when they are read."""
+        found: list[DriveEntry] = []
+        room = MAX_KEPT_PAGES_BYTES
+        async for entry in self._feed.drive.list(SITE_FOLDER, on_malformed=lambda _: None):
+            if entry.blob is not None and entry.blob.byte_length <= min(room, MAX_KEPT_PAGE_BYTES):
+                room -= entry.blob.byte_length
+                found.append(entry)
+        return found
 
     async def _entries(self, paths: Iterable[str]) -> list[DriveEntry]:
         """The files at these paths; what is no file, or malformed, is left out."""

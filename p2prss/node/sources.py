@@ -12,10 +12,13 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.feed.origin.url import path_of
 from p2prss.feed.sources.folder_source import FolderSource
 from p2prss.feed.sources.shelf import MadeFeed
+from p2prss.feed.sources.show_settings import SETTINGS_NAME
+from p2prss.feed.sources.site import find_site
 from p2prss.log.store import Store
 from p2prss.node.publisher import FeedRecord
 
-FOLDER_KIND: Final = "folder"  # of records: which guid and date each file of a folder was given
+FOLDER_KIND: Final = "folder"  # of records: what is known of a folder of media
+SITE_KIND: Final = "site"  # likewise of a folder with a site
 
 
 async def open_source(url: str, key: CoreKey, store: Store) -> MadeFeed | None:
@@ -34,4 +37,8 @@ async def open_source(url: str, key: CoreKey, store: Store) -> MadeFeed | None:
 
 
 def _open_folder(root: Path, key: str, store: Store) -> MadeFeed:
+    """A site or a feed where there is one, else the media; ``show.toml`` says that the media is meant."""
+    pages = FeedRecord(store, SITE_KIND, key)
+    if not os.path.lexists(root / SETTINGS_NAME) and (site := find_site(root, pages)) is not None:
+        return site
     return FolderSource(root, key, f"hyper://{key}/", FeedRecord(store, FOLDER_KIND, key))

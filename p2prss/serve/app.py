@@ -7,6 +7,7 @@ token. Whatever changes something does not belong behind this guard alone.
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import quote
 
 import trio
 from starlette.applications import Starlette
@@ -34,6 +35,8 @@ from p2prss.serve.responses import (
     unavailable,
 )
 from p2prss.serve.rss import FeedAnswers
+from p2prss.serve.site import find_page
+from p2prss.serve.urls import feed_path
 from p2prss.serve.windows import Window
 
 ANSWER_SECONDS: Final = 10.0
@@ -131,6 +134,8 @@ class _Routes:
             self._route("/feeds/{feed}/episodes/{item_id}/{number}/{name}", self.episode),
             self._route("/feeds/{feed}/assets/{name}", self.asset),
             self._route("/everything.xml", self.everything),
+            self._route("/feeds/{feed}/site", self.site),
+            self._route("/feeds/{feed}/site/{path:path}", self.site),
             self._route("/opml.xml", self.opml),
             self._route("/healthz", self.healthz),
             self._route("/readyz", self.readyz),
@@ -193,6 +198,18 @@ class _Routes:
     async def asset(self, request: Request) -> Answer:
         """The bytes of a picture, a transcript, chapters."""
         return await _media(find_asset(self._feed(request), request.path_params["name"]))
+
+    async def site(self, request: Request) -> Answer:
+        """A page of a site that was published with its feed."""
+        feed, path = self._feed(request), request.path_params.get("path")
+        root = f"{self._base_url(request)}{feed_path(feed.key)}site/"
+        if path is None or not _is_shared(request):
+            return Response(status_code=307, headers={"location": root + quote(path or "")})
+        deadline = trio.current_time() + ANSWER_SECONDS
+        found = await find_page(feed, path, root, request.headers.get("if-none-match"))
+        if found is None:
+            raise HTTPException(404)
+        return MediaResponse(found, deadline) if isinstance(found, Media) else found
 
     async def index(self, request: Request) -> Answer:
         """The page."""

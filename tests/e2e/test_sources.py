@@ -11,6 +11,7 @@ from tests.e2e.program import Start, fetch, run
 from tests.e2e.show import downloaded, hashes_of, served
 from tests.e2e.test_clients import run_client
 from tests.feed.sources.album import add, album, picture, tag
+from tests.feed.sources.hugo_site import BASE, make_site
 from tests.feed.sources.psp import check_required
 
 HTTP: Sequence[str] = ("--http", "127.0.0.1:0")
@@ -72,3 +73,55 @@ async def test_a_folder_that_makes_no_sense_is_one_line(tmp_path: Path) -> None:
     (folder / "show.toml").write_text("titel = 'x'")
     wrong = await run("publish", folder, "--once", home=tmp_path / "home", code=1)
     assert wrong.error == "show.toml: unknown key `titel`"
+
+
+@pytest.mark.client
+async def test_a_hugo_site_is_read_at_a_follower(start: Start, tmp_path: Path) -> None:
+    site = make_site(tmp_path / "blog")
+    (site / "odd name #1 ü.txt").write_text("odd\n")
+    (site / "outside").symlink_to(tmp_path)
+    publisher = await start("publish", site, "--listen", "127.0.0.1:0", "--no-http", home=tmp_path / "a")
+    ready = await publisher.event("ready")
+    told = await publisher.event("published")
+    assert (told["episodes"], told["failed"]) == (2, 0)
+    follower = await start("follow", ready["link"], *HTTP, home=tmp_path / "b")
+    feed_url = (await follower.event("ready"))["feed_url"]
+    await follower.event("synced")
+    await publisher.stop()  # its pages are kept
+
+    read = feedparser.parse((await fetch(feed_url)).content)
+    assert [entry.title for entry in read.entries] == ["Grüße", "First light"]
+    assert read.entries[0].link == f"{BASE}posts/second/"
+
+    root = feed_url.removesuffix("feed.xml") + "site/"
+    front = await fetch(root)
+    assert front.status_code == 200
+    assert front.headers["content-type"] == "text/html; charset=utf-8"
+    assert f'href="{root}posts/first/"' in front.text
+    assert BASE not in front.text
+    page = await fetch(f"{root}posts/second/")
+    assert "<h1>Grüße</h1>" in page.text
+    assert f'src="{root}dot.png"' in page.text
+    original = (site / "posts" / "second" / "index.html").read_bytes()
+    assert page.content.replace(root.encode(), b"/journal/") == original
+    for one in (front, page):
+        policy = one.headers["content-security-policy"].split("; ")
+        assert "sandbox" in policy
+        assert "default-src 'none'" in policy
+        assert not any("script" in part for part in policy)
+        assert one.headers["x-content-type-options"] == "nosniff"
+    style = await fetch(f"{root}style.css")
+    assert style.headers["content-type"].startswith("text/css")
+    assert f"url({root}dot.png)" in style.text
+    dot = await fetch(f"{root}dot.png")
+    assert (dot.content, dot.headers["content-type"]) == ((site / "dot.png").read_bytes(), "image/png")
+    assert (await fetch(f"{root}odd%20name%20%231%20%C3%BC.txt")).text == "odd\n"
+    assert (await fetch(f"{root}evil.js")).headers["content-type"].startswith("text/plain")
+    assert (await fetch(f"{root}index.xml")).headers["content-type"].startswith("text/plain")
+    moved = await fetch(f"{root}posts/second")
+    assert (moved.status_code, moved.headers["location"]) == (307, "./second/")
+    for path in (".secret", "outside/blog/config.toml", "nothing.html", "..%2f..%2ffeed.xml", "a//b", "%00"):
+        assert (await fetch(f"{root}{path}")).status_code == 404, path
+    again = await fetch(root, if_none_match=front.headers["etag"])
+    assert again.status_code == 304
+    assert "sandbox" in again.headers["content-security-policy"]

@@ -144,7 +144,7 @@ def read_file(root: Path, path: str, max_bytes: int) -> bytes:
     """A small file. Raises: FetchError when it cannot be read, or is larger."""
     data = bytearray()
     with opened(root, path) as descriptor:
-        while piece := _read(descriptor, path):
+        while piece := read_piece(descriptor, path):
             data += piece
             if len(data) > max_bytes:
                 raise FetchError(f"{_shown(path)} is larger than the limit of {max_bytes} bytes")
@@ -157,7 +157,7 @@ def copy_file(root: Path, path: str, into: Path, max_bytes: int) -> Fetched:
     Raises: FetchError when it cannot be read, or is larger; StorageError.
     """
     with opened(root, path) as descriptor, BodyFile(into, max_bytes) as body:
-        while piece := _read(descriptor, path):
+        while piece := read_piece(descriptor, path):
             body.write([piece])
     return Fetched(into, address_of(path), body.byte_length, body.digest, head=body.head)
 
@@ -165,11 +165,12 @@ def copy_file(root: Path, path: str, into: Path, max_bytes: int) -> Fetched:
 def hash_file(root: Path, path: str, update: Callable[[bytes], object]) -> None:
     """Feed a file to a hash in pieces. Raises: FetchError."""
     with opened(root, path) as descriptor:
-        while piece := _read(descriptor, path):
+        while piece := read_piece(descriptor, path):
             update(piece)
 
 
-def _read(descriptor: int, path: str) -> bytes:
+def read_piece(descriptor: int, path: str) -> bytes:
+    """The next bytes of an open file, empty at its end. Raises: FetchError."""
     try:
         return os.read(descriptor, COPY_SIZE)
     except OSError as error:

@@ -121,7 +121,7 @@ class FolderSource:
             )
         )
         if not media:
-            raise FeedFormatError(f"the folder {self.root} has no audio or video files")
+            raise FeedFormatError(f"the folder {self.root} has no audio or video files, and no feed")
         show, self.memory = make_show(
             seen,
             settings,
