@@ -22,7 +22,9 @@ from lxml import etree
 from p2prss.crypto.keys import CoreKey
 from p2prss.feed.archive import FeedArchive
 from p2prss.feed.model import CapturePolicy
-from p2prss.serve.rss import FeedAnswers, Window
+from p2prss.serve.listings import OneShow
+from p2prss.serve.rss import FeedAnswers
+from p2prss.serve.windows import Window
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
 from tests.tools.make_podcast import Spec, make_podcast
@@ -89,7 +91,7 @@ class Served:
 async def serve(studio: Studio) -> bytes:
     """The whole feed as a podcast app gets it."""
     feed = Served(studio.archive, CoreKey(bytes(range(32))))
-    reply = await FeedAnswers().answer(feed, Window(0), BASE, {})
+    reply = await FeedAnswers().answer(OneShow(feed), Window(0), BASE, {})
     assert reply is not None
     assert reply.status_code == 200
     return bytes(reply.body)
