@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from p2prss.cli.context import Context
+from p2prss.cli.moments import parse_moment
 from p2prss.cli.options import (
+    At,
     Bootstrap,
     FeedArgument,
     Folder,
@@ -39,7 +41,7 @@ def verify(ctx: typer.Context, feed: OptionalFeed = None) -> None:
 
     async def main() -> None:
         from p2prss.node.home_paths import HomePaths
-        from p2prss.node.inspection import verify_feeds
+        from p2prss.node.verification import verify_feeds
 
         reports = await verify_feeds(HomePaths.find(context.home_option), feed, context.output.event)
         for report in reports:
@@ -66,7 +68,7 @@ def verify(ctx: typer.Context, feed: OptionalFeed = None) -> None:
     context.run(main)
 
 
-def export(ctx: typer.Context, feed: FeedArgument, folder: Folder) -> None:
+def export(ctx: typer.Context, feed: FeedArgument, folder: Folder, at: At = None) -> None:
     """Write a show as plain files: audio by title, and a feed.xml beside it that names them.
 
     Files that are there already with the right size are kept.
@@ -74,12 +76,14 @@ def export(ctx: typer.Context, feed: FeedArgument, folder: Folder) -> None:
     Example: `p2prss export my-show ~/Podcasts/my-show`
     """
     context = Context.of(ctx)
+    when = parse_moment(at, option="--at", ends=True)
 
     async def main() -> None:
         from p2prss.node.export import export_feed
         from p2prss.node.home_paths import HomePaths
 
-        report = await export_feed(HomePaths.find(context.home_option), feed, folder, context.output.event)
+        home = HomePaths.find(context.home_option)
+        report = await export_feed(home, feed, folder, context.output.event, at=when)
         context.output.data(
             report,
             f"{report.files} files, {format_bytes(report.bytes)}, in {report.folder}"

@@ -92,6 +92,10 @@ OptionalFeed = Annotated[
     str | None,
     typer.Argument(metavar="[FEED]", help="A key, a link, or the feed's short name; else all feeds."),
 ]
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="DATE", help="As it was then: a day as 2025-01-31, or a time of that day."),
+]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder; made if it is not there.")]
 
 

@@ -49,6 +49,11 @@ class Output:
             self._end_bars()
             _write(sys.stdout, text)
 
+    def text(self, line: str) -> None:
+        """A line that goes on with the result before it, for a person; nothing with ``--json``."""
+        if not self.json:
+            _write(sys.stdout, line)
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Rows of results for a person; nothing with ``--json``."""
         if self.json or not rows:

@@ -221,7 +221,10 @@ class BeeDifferences:
 
 
 class BeeHistory:
-    """Iterates the operations in the log. It holds nothing, so it may be dropped halfway."""
+    """Iterates the operations in the log. It holds nothing, so it may be dropped halfway.
+
+    After an error it goes on behind the block that made it.
+    """
 
     def __init__(self, bee: BeeReader, start: int, stop: int) -> None:
         self._bee = bee
@@ -234,6 +237,8 @@ class BeeHistory:
     async def __anext__(self) -> BeeChange:
         if self._next >= self._stop:
             raise StopAsyncIteration
-        block = await self._bee._cache.load(self._next)
+        if self._next == 1:  # who begins at the beginning most likely reads all
+            await self._bee._cache.warm(self._stop)
         self._next += 1
+        block = await self._bee._cache.load(self._next - 1)
         return BeeChange(block.entry, deleted=block.is_deletion())

@@ -190,7 +190,7 @@ class DriveReader:
         return _Mapped(self._bee.diff(older, FILES.range(_folder_range(folder))), _difference)
 
     def history(self, start: int = 1, stop: int | None = None) -> AsyncIterator[DriveChange]:
-        """Puts and deletes in the order they were made."""
+        """Puts and deletes in the order they were made; after a DriveError it goes on with the next."""
         return _Mapped(self._bee.history(start, stop), _change)
 
     async def _blob(self, file: str | DriveEntry) -> BlobId:

@@ -202,6 +202,12 @@ class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
     site: SiteInfo | None = None
 
 
+class Stamp(Struct, frozen=True):
+    """The metadata of the entry of ``/p2prss.json``: when the version that it ends was written."""
+
+    updated: Instant
+
+
 class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The metadata of an item's drive entry: with it the db core alone can list everything.
 

@@ -18,7 +18,7 @@ import trio
 from p2prss import __version__
 from p2prss.drive.drive import Drive, DriveBatch
 from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, MEDIA_FOLDER, FeedArchive
-from p2prss.feed.model import FEED_FORMAT, ArchivedItem, Asset, FeedInfo, ItemRecord
+from p2prss.feed.model import FEED_FORMAT, ArchivedItem, Asset, FeedInfo, ItemRecord, Stamp
 from p2prss.units import MIB
 
 PLAIN_FEED_PATH: Final = "/feed.xml"
@@ -138,7 +138,9 @@ class FeedWriter:
         )
 
     async def _put_info(self, batch: DriveBatch, info: FeedInfo) -> None:
-        await batch.put(INFO_PATH, encode_info(info))
+        # The last operation of its batch, so the version behind it can be read; its date stands in the entry
+        # for those who look for a version by date, as old files are not everywhere.
+        await batch.put(INFO_PATH, encode_info(info), metadata=msgspec.to_builtins(Stamp(info.updated)))
         self.info = info
         self._remember(info.channel_assets)
 

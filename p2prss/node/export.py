@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -17,14 +18,12 @@ import msgspec
 import trio
 
 from p2prss.errors import BlockUnavailableError, NetworkError, StorageError, UsageError
-from p2prss.feed.archive import FeedArchive
 from p2prss.feed.model import ArchivedItem, Asset, Role
 from p2prss.feed.order import in_origin_order
 from p2prss.feed.render import ItemSource, Replacement, Serving, render_feed
+from p2prss.node.episodes import FeedView, open_view
 from p2prss.node.events import Event, Progress
 from p2prss.node.home_paths import HomePaths
-from p2prss.node.inspection import open_for_reading
-from p2prss.node.open_feed import OpenFeed
 
 MAX_NAME_BYTES: Final = 150  # of a file name without its ending
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]+')
@@ -44,26 +43,35 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     missing: int
 
 
-async def export_feed(home: HomePaths, text: str, folder: Path, emit: Emit) -> ExportReport:
-    """Write a feed's episodes, their other files and a static feed.xml into a folder.
+async def export_feed(
+    home: HomePaths, text: str, folder: Path, emit: Emit, *, at: datetime | None = None
+) -> ExportReport:
+    """Write a feed's episodes, their other files and a static feed.xml into a folder, ``at`` a date if given.
 
-    Raises: UsageError for a feed that is not here, or a folder that can't be made; StorageError.
+    Raises: UsageError for a feed that is not here, or not from that date; StorageError where the folder
+    can't be written; BlockUnavailableError when a text of then is not here.
     """
-    async with open_for_reading(home) as (saved, opener, _):
-        feed = await opener.open(saved.find(text), eager=False)
-        if not feed.db.length:
-            raise UsageError(f"nothing of {feed.title} has arrived yet")
-        run = _Export(feed, feed.archive, folder, emit)
+    async with open_view(home, text, at) as view:
+        if not view.feed.db.length:
+            raise UsageError(f"nothing of {view.feed.title} has arrived yet")
+        run = _Export(view, folder, emit)
         with _folder_errors(folder):
-            return await run.run()
+            try:
+                return await run.run()
+            except (NetworkError, BlockUnavailableError) as error:
+                then = f" as it was {view.version.at:%Y-%m-%d %H:%M} UTC" if view.version else ""
+                raise BlockUnavailableError(
+                    f"not all texts of {view.feed.title}{then} are here ({error}); its publisher has them"
+                ) from error
 
 
 class _Export:
     """One export; ``written`` maps a path in the drive to the name of its file."""
 
-    def __init__(self, feed: OpenFeed, archive: FeedArchive, folder: Path, emit: Emit) -> None:
-        self._feed = feed
-        self._archive = archive
+    def __init__(self, view: FeedView, folder: Path, emit: Emit) -> None:
+        self._feed = view.feed
+        self._drive = view.drive
+        self._archive = view.archive
         self._folder = folder
         self._emit = emit
         self._names: set[str] = {"feed.xml"}
@@ -121,14 +129,14 @@ class _Export:
         if path is None or path in self._written:
             return
         name = self._new_name(asset, item)
-        size = await self._feed.drive.size(path)
+        size = await self._drive.size(path)
         target = self._folder / name
         if not _has_size(target, size):
             draft = self._folder / f".{name}.part"
             try:
                 fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
                 with os.fdopen(fd, "wb") as out:
-                    async with aclosing(self._feed.drive.read(path)) as pieces:
+                    async with aclosing(self._drive.read(path)) as pieces:
                         async for piece in pieces:
                             await trio.to_thread.run_sync(out.write, piece)
             except (NetworkError, BlockUnavailableError):

@@ -4,7 +4,6 @@ What only looks opens the store for reading and takes no lock, so it works while
 not local is counted as missing; nothing waits for peers.
 """
 
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -14,6 +13,7 @@ import trio
 
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Held
+from p2prss.drive.drive import DriveReader
 from p2prss.drive.errors import DriveError
 from p2prss.errors import (
     BlockUnavailableError,
@@ -25,12 +25,11 @@ from p2prss.errors import (
     UsageError,
 )
 from p2prss.feed.capture_memory import CAPTURES_KIND, read_state
-from p2prss.feed.model import ArchivedItem, Role
+from p2prss.feed.model import ArchivedItem, Removal
 from p2prss.feed.origin.url import redact
-from p2prss.log.checking import VerifyReport
 from p2prss.log.store import Store
 from p2prss.net.exchange import Exchange
-from p2prss.node.events import Event, Progress
+from p2prss.node.events import Event
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.open_feed import FeedOpener, OpenFeed
 from p2prss.node.saved_feeds import SavedFeed, SavedFeeds
@@ -64,6 +63,7 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     episodes: int
     removed_episodes: int
+    taken_out_episodes: int = 0  # of these, those that did not just age out
     media_files: int
     local_media_files: int
     bytes: int
@@ -75,32 +75,6 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     local_blocks: int
     updated: datetime | None
     problem: str | None = None
-
-
-class ShownEpisode(msgspec.Struct, frozen=True, kw_only=True):
-    """One episode; ``local`` when all of its audio is here, whatever of its pictures and texts is."""
-
-    item_id: str
-    guid: str
-    title: str
-    published: datetime | None
-    removed_at: datetime | None
-    bytes: int
-    local: bool
-    assets: tuple[msgspec.Struct, ...]
-
-
-class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What reading a feed back showed; ``damaged_files`` are paths in the drive."""
-
-    key: str
-    slug: str
-    ok: bool
-    blocks: int
-    bytes: int
-    damaged_blocks: int
-    damaged_files: tuple[str, ...]
-    problem: str | None
 
 
 @asynccontextmanager
@@ -141,23 +115,8 @@ async def feed_status(home: HomePaths, text: str | None) -> Sequence[FeedStatus]
     async with open_for_reading(home) as (saved, opener, store):
         return [
             await _status(await opener.open(feed, eager=False), store.get_record(CAPTURES_KIND, feed.key))
-            for feed in _chosen(saved, text)
+            for feed in chosen(saved, text)
         ]
-
-
-async def show_feed(home: HomePaths, text: str) -> Sequence[ShownEpisode]:
-    """The episodes of a feed, newest first."""
-    async with open_for_reading(home) as (saved, opener, _):
-        feed = await opener.open(saved.find(text), eager=False)
-        return [await _episode(feed, item) for item in await feed.archive.items()]
-
-
-async def verify_feeds(home: HomePaths, text: str | None, emit: Emit) -> Sequence[VerifyResult]:
-    """Read one feed's stored blocks back, or all feeds', and check them against the signed heads."""
-    if text is None and not home.exists:
-        return []
-    async with open_for_reading(home) as (saved, opener, _):
-        return [await _verify(await opener.open(feed, eager=False), emit) for feed in _chosen(saved, text)]
 
 
 async def remove_feed(home: HomePaths, feed: SavedFeed) -> ListedFeed:
@@ -203,7 +162,7 @@ async def _core_keys(opener: FeedOpener, saved: SavedFeed) -> set[CoreKey]:
     return {core.key for core in feed.cores}
 
 
-def _chosen(saved: SavedFeeds, text: str | None) -> Sequence[SavedFeed]:
+def chosen(saved: SavedFeeds, text: str | None) -> Sequence[SavedFeed]:
     return saved.all() if text is None else [saved.find(text)]
 
 
@@ -236,7 +195,7 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
         problem = str(error)
     if feed.conflict is not None:
         problem = str(feed.conflict)
-    held = {path: await _held(feed, path) for path in media}
+    held = {path: await held_of(feed.drive, path) for path in media}
     return FeedStatus(
         key=saved.key,
         slug=saved.slug,
@@ -245,6 +204,7 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
         version=feed.drive.version,
         episodes=len(items),
         removed_episodes=sum(item.removed_at is not None for item in items),
+        taken_out_episodes=sum(item.removed_as == Removal.TAKEN_OUT for item in items),
         media_files=len(media),
         local_media_files=sum(one.blocks == one.total for one in held.values()),
         bytes=sum(media.values()),
@@ -259,94 +219,9 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
     )
 
 
-async def _held(feed: OpenFeed, path: str) -> Held:
+async def held_of(drive: DriveReader, path: str) -> Held:
+    """How much of a file is here; nothing, where it cannot be known."""
     try:
-        return await feed.drive.held(path)
+        return await drive.held(path)
     except (UsageError, NetworkError, BlockUnavailableError, ConflictError, CorruptLogError, DriveError):
         return Held(0, 1)
-
-
-async def _episode(feed: OpenFeed, item: ArchivedItem) -> ShownEpisode:
-    main = [asset for asset in item.assets if asset.role == Role.ENCLOSURE] or item.assets
-    held = [await _held(feed, asset.path) if asset.path is not None else None for asset in main]
-    return ShownEpisode(
-        item_id=item.item_id,
-        guid=item.guid,
-        title=item.title,
-        published=item.published,
-        removed_at=item.removed_at,
-        bytes=sum(asset.byte_length or 0 for asset in item.assets),
-        local=bool(held) and all(one is not None and one.blocks == one.total for one in held),
-        assets=item.assets,
-    )
-
-
-async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:
-    problems: list[str] = []
-    files: list[str] = []
-    damaged = size = 0
-    blobs = await feed.blobs() if feed.db.length and feed.db.has(0) else None
-    for core in feed.cores:
-
-        def progress(done: int, total: int) -> None:
-            trio.from_thread.run_sync(
-                emit,
-                Progress(
-                    key=feed.saved.key, what=f"checking {feed.title}", done=done, total=total, unit="blocks"
-                ),
-            )
-
-        report = await trio.to_thread.run_sync(core.log.verify, progress)
-        size += report.checked_bytes
-        if not report.clean:
-            damaged += len(report.corrupt_blocks)
-            problem = _words(report)
-            if core is blobs and (found := await _files_with(feed, report.corrupt_blocks)):
-                files += found
-                problem += f", in {await _title_of(feed, found[0])}"
-                problem += f" and {len(found) - 1} more files" if len(found) > 1 else ""
-            problems.append(problem)
-    return VerifyResult(
-        key=feed.saved.key,
-        slug=feed.slug,
-        ok=not problems,
-        blocks=sum(core.held_total for core in feed.cores),
-        bytes=size,
-        damaged_blocks=damaged,
-        damaged_files=tuple(files),
-        problem="; ".join(problems) or None,
-    )
-
-
-async def _files_with(feed: OpenFeed, blocks: Sequence[int]) -> list[str]:
-    """The files that hold some of these blocks; none where the drive's entries can't be read."""
-    found: list[str] = []
-    with suppress(P2prssError):
-        blobs = await feed.drive.blobs()
-        async for entry in feed.drive.entries():
-            ranges = await blobs.blocks(entry.blob) if entry.blob is not None else []
-            if any(bisect_left(blocks, start) < bisect_left(blocks, stop) for start, stop in ranges):
-                found.append(entry.path)
-    return found
-
-
-async def _title_of(feed: OpenFeed, path: str) -> str:
-    """The episode a file belongs to, else its path."""
-    with suppress(P2prssError):
-        for item in await feed.archive.items():
-            if path == item.path or any(asset.path == path for asset in item.assets):
-                return f"{item.title!r}"
-    return path
-
-
-def _words(report: VerifyReport) -> str:
-    """What is wrong, in a few words."""
-    wrong = []
-    if report.corrupt_blocks:
-        count = len(report.corrupt_blocks)
-        wrong.append(f"{count} blocks fail their hash" if count > 1 else "a block fails its hash")
-    if report.corrupt_nodes:
-        wrong.append(f"{len(report.corrupt_nodes)} nodes of the tree are wrong")
-    if not report.head_valid:
-        wrong.append("the signature does not fit")
-    return ", ".join(wrong)
