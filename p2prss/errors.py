@@ -24,10 +24,12 @@ P2prssError                   has exit_code; its text is one line that names the
 ├── FeedError                 1: a feed cannot be read
 │   ├── FetchError              3: an origin cannot be reached, or answers with an error
 │   │   └── RefusedError          3: asked again soon, it would answer the same: it is gone, or no such file
+│   │       └── GoneError             3: the origin says that it is gone for good
 │   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
 │   ├── LockedFeedError         1: its publisher does not want it published by others
 │   └── WithdrawnFeedError      1: its publisher has taken it back
 └── TryAgainError             75: the same command may succeed later
+    └── OriginBusyError         75: the origin asks to come back later (has wait_seconds)
 """
 
 from typing import ClassVar
@@ -152,6 +154,10 @@ class LockedFeedError(FeedError):
     """A feed's publisher does not want it published by others."""
 
 
+class GoneError(RefusedError):
+    """An origin says that what was asked for is gone for good."""
+
+
 class FeedFormatError(FeedError):
     """What came is no feed, or none we know how to read."""
 
@@ -164,3 +170,11 @@ class TryAgainError(P2prssError):
     """The same command may succeed later."""
 
     exit_code = 75
+
+
+class OriginBusyError(TryAgainError):
+    """An origin asks to come back later; ``wait_seconds`` is when, None where it does not say."""
+
+    def __init__(self, message: str, *, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds

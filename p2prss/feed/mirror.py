@@ -16,12 +16,13 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.drive.drive import Drive
-from p2prss.errors import FeedFormatError, FetchError
+from p2prss.errors import FeedFormatError, FetchError, GoneError
 from p2prss.feed.archive import CHANNEL_PATH
 from p2prss.feed.capture import Ask, Capture
 from p2prss.feed.capture_memory import CaptureMemory, read_state
 from p2prss.feed.changes import assets_of, find_changes
 from p2prss.feed.mirror_report import (
+    FeedMoved,
     FeedRead,
     FilesLeftOut,
     ItemFailed,
@@ -42,7 +43,8 @@ from p2prss.feed.model import (
     Role,
 )
 from p2prss.feed.order import in_origin_order
-from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries, Validators
+from p2prss.feed.origin.fetch import Access, Fetched, Fetcher, Retries, Validators
+from p2prss.feed.origin.moves import Journey, Stop, follow_moves, redirect_document
 from p2prss.feed.origin.url import public_url, secrets_of
 from p2prss.feed.paging import Page, Walk, WalkState, walk_pages
 from p2prss.feed.parse import parse_feed
@@ -53,6 +55,7 @@ from p2prss.feed.sources.shelf import MadeFeed, Shelf
 from p2prss.feed.writer import PLAIN_FEED_PATH, FeedWriter
 
 PLAIN_FEED_ITEMS: Final = 100  # newest items in /feed.xml
+FEED_SECONDS: Final = 300.0  # for a feed, or a page of it, in one attempt
 MIN_SECRET_LENGTH: Final = 4  # characters; a shorter one is found everywhere
 
 
@@ -66,6 +69,7 @@ class MirrorState(msgspec.Struct, frozen=True, omit_defaults=True):
     url: str = ""  # where the feed has moved to for good
     etag: str = ""
     last_modified: str = ""
+    source_was_public: bool = False  # its host was on the internet once: it is not at home
     pages: WalkState = WalkState()
 
 
@@ -109,6 +113,7 @@ class Mirror:
         made: MadeFeed | None = None,
         shelf: Shelf | None = None,
         permit: Permit | None = None,
+        access: Access | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(microsecond=0),
     ) -> None:
         self._source = source if made is None else made.url
@@ -121,6 +126,7 @@ class Mirror:
         self._captures = captures or _Forgetful()
         self._made = made
         self._permit = permit
+        self._access = access or Access()
         self._shelves: list[Shelf] = [one for one in (made, shelf) if one is not None]
         self._now = now
 
@@ -135,8 +141,11 @@ class Mirror:
         report = MirrorReport()
         self._scratch.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self._scratch, prefix="mirror-") as name:
-            async with Fetcher(self._source) as fetcher:
-                folder, state = Path(name), self._load_state()
+            state = self._load_state()
+            async with Fetcher(
+                self._source, self._access, source_was_public=state.source_was_public
+            ) as fetcher:
+                folder = Path(name)
                 is_known = writer.info is not None
                 fetched, asked_url = await self._fetch_feed(
                     fetcher, folder / "feed", state, is_known=is_known
@@ -146,17 +155,26 @@ class Mirror:
                     title = writer.info.title if writer.info else ""
                     tell(FeedRead(title, len(writer.items), not_modified=True))
                 else:
-                    walk = await self._walk(fetcher, fetched, folder, state, writer)
+                    walk, fetched, moved_to = await self._walk(
+                        fetcher, fetched, asked_url, folder, state, writer, tell
+                    )
+                    asked_url = moved_to or asked_url
                     if self._permit is not None:
                         await self._permit(walk.feed.channel)
                     origin_url = None if fetcher.is_local else public_url(fetcher.source_url)
                     await self._write_feed(writer, walk, origin_url, report, tell)
                     pages = walk.state
                 url = "" if fetcher.is_local else fetched.moved_to or asked_url
+                report.reply = fetched
+                report.moved_to = "" if url == fetcher.source_url else url
+                if url and url != state.url:
+                    tell(FeedMoved(url))
                 known = fetched.validators
                 if fetched.not_modified:
                     known = Validators(state.etag, state.last_modified)
-                if (new := MirrorState(url, known.etag, known.last_modified, pages)) != state:
+                if (
+                    new := MirrorState(url, known.etag, known.last_modified, fetcher.source_was_public, pages)
+                ) != state:
                     self._save_state(new)  # all that it stands for is written; media is looked for anyway
                 memory = CaptureMemory(read_state(self._captures.load()))
                 capture = Capture(
@@ -212,6 +230,7 @@ class Mirror:
                 validators=validators,
                 retries=self._retries,
                 compressed=True,
+                total_seconds=FEED_SECONDS,
             )
 
         if not state.url:
@@ -221,13 +240,35 @@ class Mirror:
         except FetchError as error:
             try:
                 return await fetch(fetcher.source_url, None), ""  # it moved on, or back
-            except FetchError:
+            except GoneError:
                 raise error from None
+            except FetchError as other:
+                raise (other if isinstance(error, GoneError) else error) from None
 
     async def _walk(
-        self, fetcher: Fetcher, fetched: Fetched, folder: Path, state: MirrorState, writer: FeedWriter
-    ) -> Walk:
-        """Read the feed, and the pages that follow its first."""
+        self,
+        fetcher: Fetcher,
+        fetched: Fetched,
+        asked_url: str,
+        folder: Path,
+        state: MirrorState,
+        writer: FeedWriter,
+        tell: Callable[[MirrorEvent], None],
+    ) -> tuple[Walk, Fetched, str]:
+        """Read the feed, where it says that it is now, and the pages that follow its first.
+
+        Returns: what was read; the reply it begins with, and where that was asked for if the feed has moved.
+        """
+
+        async def get(url: str, name: str) -> Fetched:
+            return await fetcher.fetch(
+                url,
+                folder / name,
+                max_bytes=MAX_FEED_BYTES,
+                retries=self._retries,
+                compressed=True,
+                total_seconds=FEED_SECONDS,
+            )
 
         async def read(one: Fetched) -> Page:
             base_url = "" if fetcher.is_local else public_url(one.url)
@@ -235,15 +276,28 @@ class Mirror:
             feed = await trio.to_thread.run_sync(_parse, data, base_url, one.mime_type)
             return Page(feed, urljoin(fetcher.source_url, one.url))
 
-        async def get_page(url: str) -> Page:
-            return await read(
-                await fetcher.fetch(
-                    url, folder / "page", max_bytes=MAX_FEED_BYTES, retries=self._retries, compressed=True
-                )
-            )
+        async def stop_at(url: str, one: Fetched) -> Stop[tuple[Fetched, Page | None]]:
+            url, data = one.moved_to or url, await trio.Path(one.path).read_bytes()
+            if target := redirect_document(data):
+                return Stop(url, target, (one, None))
+            page = await read(one)
+            return Stop(url, page.feed.channel.new_feed_url, (one, page))
 
-        first = await read(fetched)
-        return await walk_pages(first, get_page, state.pages, writer.items, self._now())
+        async def get_stop(url: str) -> Stop[tuple[Fetched, Page | None]]:
+            return await stop_at(url, await get(url, "moved"))
+
+        async def get_page(url: str) -> Page:
+            return await read(await get(url, "page"))
+
+        start = await stop_at(asked_url or fetcher.source_url, fetched)
+        journey = Journey(start) if fetcher.is_local or self._made else await follow_moves(start, get_stop)
+        fetched, first = journey.end.feed
+        if first is None:
+            raise FeedFormatError(f"this is no feed: it says that it has moved; {journey.problem}")
+        if journey.problem:
+            tell(FeedMoved("", journey.problem))
+        walk = await walk_pages(first, get_page, state.pages, writer.items, self._now())
+        return walk, fetched, "" if journey.end is start else journey.end.url
 
     async def _write_feed(
         self,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from p2prss.feed.origin.reply import Fetched
 from p2prss.feed.policy import Announced
 
 
@@ -13,6 +14,14 @@ class FeedRead:
     items: int
     not_modified: bool = False
     repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedMoved:
+    """The feed is elsewhere from now on; or it says so, and ``problem`` is why it is not followed."""
+
+    url: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class SecretsWritten:
 
 MirrorEvent = (
     FeedRead
+    | FeedMoved
     | ItemsWritten
     | MediaStored
     | MediaFailed
@@ -106,3 +116,5 @@ class MirrorReport:
     episodes: int = 0
     media_files: int = 0
     media_bytes: int = 0
+    reply: Fetched | None = None  # the feed's, or its 304
+    moved_to: str = ""  # where it is asked for from now on, if not at the source's address

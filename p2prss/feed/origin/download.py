@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import trio
 
-from p2prss.errors import FetchError, RefusedError, TryAgainError
+from p2prss.errors import FetchError, GoneError, OriginBusyError, RefusedError
 from p2prss.feed.media_types import plain, sniff
 from p2prss.feed.origin.body_file import BodyFile
 from p2prss.feed.origin.reply import (
@@ -16,6 +16,8 @@ from p2prss.feed.origin.reply import (
     Fetched,
     Validators,
     coding_of,
+    links_of,
+    max_age_of,
     number_of,
     redirect_target,
     refusal,
@@ -25,11 +27,14 @@ from p2prss.feed.origin.retries import Retries, Retry
 from p2prss.feed.origin.session import Session
 from p2prss.feed.origin.transport import decoded, network_errors
 from p2prss.feed.origin.url import redact, without_user
-from p2prss.units import MIB
+from p2prss.units import KIB, MIB
 
 MAX_REDIRECTS: Final = 10  # chains of analytics prefixes are normal
 MAX_RESUMES: Final = 100  # of one body, each of which brought at least one byte
 WRITE_BATCH: Final = 1 * MIB  # bytes collected for one trip to a worker thread
+ANSWER_SECONDS: Final = 120.0  # from connecting to the last of the headers
+SLOW_SECONDS: Final = 300.0  # in which at least SLOW_BYTES of a body must come
+SLOW_BYTES: Final = 256 * KIB
 
 
 class Download:
@@ -44,6 +49,7 @@ class Download:
         retries: Retries,
         refuse_html: bool,
         progress: Callable[[int], None] | None,
+        total_seconds: float,
     ) -> None:
         self._session = session
         self._url = url
@@ -53,18 +59,21 @@ class Download:
         self._retries = retries
         self._refuse_html = refuse_html
         self._progress = progress
+        self._total_seconds = total_seconds
         self._resume_with = ""  # a strong validator of what is in the file
         self._says_page = False  # the origin's word, which bytes of another type disprove
         self._total: int | None = None  # bytes the whole body should have
 
     async def run(self, headers: Mapping[str, str]) -> Fetched:
-        """Get it, with these headers in every request. Raises: FetchError, TryAgainError, StorageError."""
+        """Get it, with these headers in every request. Raises: FetchError, OriginBusyError, StorageError."""
         attempt = resumes = 0
         with self._body:
             while True:
                 before = self._body.byte_length
                 try:
-                    return await self._attempt(headers)
+                    with trio.move_on_after(self._total_seconds):
+                        return await self._attempt(headers)
+                    raise FetchError(f"it takes longer than {self._total_seconds:.0f} s")
                 except Retry as error:
                     if self._body.byte_length > before > 0 and resumes < MAX_RESUMES:
                         resumes += 1
@@ -76,10 +85,13 @@ class Download:
                         else error.wait_seconds
                     )
                     if attempt >= self._retries.attempts or wait > self._retries.max_wait_seconds:
-                        kind = TryAgainError if error.busy else FetchError
-                        raise kind(f"{redact(self._url)}: {error}") from None
+                        text = f"{redact(self._url)}: {error}"
+                        if error.busy:
+                            raise OriginBusyError(text, wait_seconds=error.wait_seconds) from None
+                        raise FetchError(text) from None
                 except FetchError as error:
-                    raise RefusedError(f"{redact(self._url)}: {error}") from None
+                    kind = GoneError if isinstance(error, GoneError) else RefusedError
+                    raise kind(f"{redact(self._url)}: {error}") from None
                 await trio.sleep(wait)
 
     async def _attempt(self, headers: Mapping[str, str]) -> Fetched:
@@ -90,14 +102,21 @@ class Download:
             await trio.to_thread.run_sync(self._body.rewind)
         url = self._url
         hops: list[tuple[int, str]] = []
+        seen = {url}
         while True:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self._session.limiter(url))
-                response = await self._send(stack, url, headers)
+                with trio.move_on_after(ANSWER_SECONDS) as waiting:
+                    response = await self._send(stack, url, headers)
+                if waiting.cancelled_caught:
+                    raise Retry("it does not answer in time")
                 if response.status_code not in REDIRECTS:
                     return await self._take(response, url, tuple(hops), "range" in headers)
                 url = redirect_target(url, response)
             hops.append((response.status_code, url))
+            if url in seen:
+                raise FetchError("it redirects in a circle")
+            seen.add(url)
             if len(hops) > MAX_REDIRECTS:
                 raise FetchError(f"it redirects more than {MAX_REDIRECTS} times")
 
@@ -114,7 +133,14 @@ class Download:
     ) -> Fetched:
         status, headers = response.status_code, response.headers
         if status == 304 and not ranged:
-            return Fetched(self._into, url, redirects=hops, not_modified=True)
+            return Fetched(
+                self._into,
+                url,
+                redirects=hops,
+                not_modified=True,
+                max_age_seconds=max_age_of(headers),
+                links=links_of(headers, url),
+            )
         if status == 416 and ranged and headers.get("content-range") == f"bytes */{self._body.byte_length}":
             return self._done(response, url, hops)  # the length announced before was wrong, we have it all
         if status not in (200, 206):
@@ -147,12 +173,18 @@ class Download:
         pieces: list[bytes] = []
         size = 0
         broken: Retry | None = None
+        window_end, window_bytes = trio.current_time() + SLOW_SECONDS, 0
         try:
             with network_errors():
                 async with aclosing(decoded(response, self._max_bytes)) as body:
                     async for data in body:
                         pieces.append(data)
                         size += len(data)
+                        window_bytes += len(data)
+                        if (now := trio.current_time()) >= window_end:
+                            if window_bytes < SLOW_BYTES:
+                                raise FetchError("it sends too slowly")
+                            window_end, window_bytes = now + SLOW_SECONDS, 0
                         if size >= WRITE_BATCH:
                             full, pieces, size = pieces, [], 0
                             await self._write(full)
@@ -183,4 +215,6 @@ class Download:
             self._body.head,
             Validators(headers.get("etag", "")[:500], headers.get("last-modified", "")[:100]),
             hops,
+            max_age_seconds=max_age_of(headers),
+            links=links_of(headers, url),
         )

@@ -6,6 +6,7 @@ A body goes straight to a file and through SHA-256; a broken one is resumed wher
 No error text holds credentials: of a URL they show scheme, host and path.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -68,19 +69,23 @@ class Fetcher:
         compressed: bool = False,
         refuse_html: bool = False,
         progress: Callable[[int], None] | None = None,
+        total_seconds: float = math.inf,
     ) -> Fetched:
         """Get one body into the file ``into``, which is overwritten.
 
         The file belongs to the caller, also after an error.
 
         Args: validators: ask only for a change; compressed: accept gzip (never for media, whose exact
-        bytes count); refuse_html: a web page is an error; progress: called with bytes on the way.
-        Raises: FetchError, or TryAgainError when the origin is busy, both naming the cause in one line;
+        bytes count); refuse_html: a web page is an error; progress: called with bytes on the way;
+        total_seconds: the longest that one attempt may take.
+        Raises: FetchError (GoneError for what is gone), or OriginBusyError, naming the cause in one line;
         StorageError when the file cannot be written.
         """
         if urlsplit_or_fail(url).scheme == "file":
             return await trio.to_thread.run_sync(copy_file, url, self._folder, into, max_bytes)
-        download = Download(self._session, url, into, max_bytes, retries or Retries(), refuse_html, progress)
+        download = Download(
+            self._session, url, into, max_bytes, retries or Retries(), refuse_html, progress, total_seconds
+        )
         headers = {"accept-encoding": "gzip" if compressed else "identity"}
         if validators and validators.etag:
             headers["if-none-match"] = validators.etag

@@ -1,6 +1,7 @@
 """What an origin's reply says, apart from its body."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -8,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from p2prss.errors import FetchError
+from p2prss.errors import FetchError, GoneError
 from p2prss.feed.origin.retries import Retry, retry_after
 from p2prss.feed.origin.url import urlsplit_or_fail
 from p2prss.units import KIB
@@ -18,6 +19,15 @@ MAX_URL_LENGTH: Final = 8 * KIB  # characters; of a redirect's target
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BUSY: Final = frozenset({429, 503})
+_ADVICE: Final = {
+    401: "it wants credentials, or others than it was given (see --credentials)",
+    403: "it does not let us in",
+    404: "there is nothing at this address",
+    410: "it is gone for good",
+}
+_MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+_LINK: Final = re.compile(r"<([^<>]{1,2000})>\s*((?:;[^,<]{0,500})?)")
+_REL: Final = re.compile(r";\s*rel\s*=\s*\"?([^\";]{1,100})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,8 @@ class Fetched:
     validators: Validators = Validators()
     redirects: tuple[tuple[int, str], ...] = ()  # status and target of each
     not_modified: bool = False
+    max_age_seconds: float | None = None  # how long the origin wants it to be kept
+    links: tuple[tuple[str, str], ...] = ()  # relation and absolute address of its Link headers
 
     @property
     def moved_to(self) -> str | None:
@@ -63,7 +75,9 @@ def refusal(response: httpx.Response) -> Exception:
         if wait is not None:
             text += f" and asks to wait {math.ceil(wait)} s"
         return Retry(text, wait_seconds=wait, busy=status in _BUSY)
-    return FetchError(text)
+    if advice := _ADVICE.get(status):
+        text += f": {advice}"
+    return GoneError(text) if status == 410 else FetchError(text)
 
 
 def redirect_target(url: str, response: httpx.Response) -> str:
@@ -96,3 +110,27 @@ def strong_validator(headers: httpx.Headers) -> str:
 def number_of(text: str | None) -> int | None:
     """A header's number of bytes."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def max_age_of(headers: httpx.Headers) -> float | None:
+    """The seconds that Cache-Control lets a reply be kept, less its age; None where it does not say."""
+    found = _MAX_AGE.search(str(headers.get("cache-control", ""))[:1000])
+    if found is None:
+        return None
+    return max(0.0, float(found[1]) - (number_of(headers.get("age")) or 0))
+
+
+def links_of(headers: httpx.Headers, url: str) -> tuple[tuple[str, str], ...]:
+    """Relation (in lower case) and absolute address of each Link header, at most 20.
+
+    Source: RFC 8288, section 3; ``url`` is where relative addresses start.
+    """
+    found: list[tuple[str, str]] = []
+    for target, parameters in _LINK.findall(", ".join(headers.get_list("link"))[:MAX_URL_LENGTH]):
+        relation = _REL.search(parameters)
+        try:
+            address = urljoin(url, target.strip())
+        except ValueError:
+            continue
+        found += [(name.lower(), address) for name in (relation[1].split() if relation else [])]
+    return tuple(found[:20])

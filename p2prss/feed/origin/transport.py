@@ -13,8 +13,9 @@ import httpx
 from p2prss.errors import FetchError
 from p2prss.feed.origin.reply import coding_of
 from p2prss.feed.origin.retries import Retry
-from p2prss.units import MIB
+from p2prss.units import KIB, MIB
 
+PACKED_SLACK: Final = 64 * KIB  # bytes by which packing may make a body larger
 UNPACK_SIZE: Final = 1 * MIB  # bytes that one piece of a packed body may become at once
 
 
@@ -36,19 +37,29 @@ class Transport(httpx.AsyncHTTPTransport):
 
 
 async def decoded(response: httpx.Response, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body without its content coding, in pieces of bounded size whatever it unpacks to."""
+    """The body without its content coding, in pieces of bounded size whatever it unpacks to.
+
+    Raises: FetchError for another coding, and above ``max_bytes``, packed or not; Retry for an early end.
+    """
     coding = coding_of(response.headers)
     if coding not in ("", "gzip", "x-gzip"):
         raise FetchError(f"it is encoded as {coding[:40]!r}, which we did not ask for")
     unzip = zlib.decompressobj(wbits=31)
-    unpacked = 0
+    packed = unpacked = 0
     raw = response.aiter_raw()
     try:
         async for data in raw:
             if not coding:
                 yield data
                 continue
+            packed += len(data)
+            if packed > max_bytes + PACKED_SLACK:
+                raise FetchError(f"it is larger than the limit of {max_bytes} bytes")
             while data:
+                if unzip.eof:  # another member may follow (RFC 1952, section 2.2), or what means nothing
+                    if not data.startswith(b"\x1f"):
+                        break
+                    unzip = zlib.decompressobj(wbits=31)
                 try:
                     piece = unzip.decompress(data, UNPACK_SIZE)
                 except zlib.error:
@@ -58,7 +69,7 @@ async def decoded(response: httpx.Response, max_bytes: int) -> AsyncGenerator[by
                     raise FetchError(f"it is larger than the limit of {max_bytes} bytes")
                 if piece:
                     yield piece
-                data = unzip.unconsumed_tail
+                data = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
     finally:
         await response.aclose()
         # httpx leaves its nested generators to the garbage collector when reading stops early; with the
@@ -82,6 +93,8 @@ class network_errors:  # noqa: N801 - used like a function
                 raise Retry("it does not answer in time") from None
             case httpx.ConnectError():
                 raise Retry(f"no connection: {str(error)[:150] or 'it does not answer'}") from None
+            case httpx.RemoteProtocolError() if "too long" in str(error).lower():
+                raise FetchError("the headers of its answer are too long") from None
             case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError() | httpx.CloseError():
                 raise Retry("the connection broke off") from None
             case httpx.HTTPError() | httpx.InvalidURL() | httpx.StreamError():
