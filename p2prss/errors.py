@@ -150,12 +150,12 @@ class RefusedError(FetchError):
     """An origin's answer will be the same when it is asked again soon: what is wanted is not there."""
 
 
-class LockedFeedError(FeedError):
-    """A feed's publisher does not want it published by others."""
-
-
 class GoneError(RefusedError):
     """An origin says that what was asked for is gone for good."""
+
+
+class LockedFeedError(FeedError):
+    """A feed's publisher does not want it published by others."""
 
 
 class FeedFormatError(FeedError):

@@ -1,6 +1,7 @@
 """The commands that run a node: publish, follow, seed."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,12 +60,35 @@ def publish(
     ] = False,
     name: Annotated[str | None, typer.Option(help="What to call the feed instead of its title.")] = None,
     interval: Annotated[
-        str, typer.Option(metavar="TIME", help="Between looks at the source: 90s, 30m, 6h.")
-    ] = "30m",
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Between looks at the source: 90s, 30m, 6h; else by the show's own rhythm."
+        ),
+    ] = None,
     allow_private: Annotated[
         bool,
-        typer.Option("--allow-private", help="Publish a source whose address has a password or a token."),
+        typer.Option(
+            "--allow-private",
+            help="Publish a source that only some may read, with a password or a token.",
+        ),
     ] = False,
+    credentials: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Lines 'Authorization: …' and 'Cookie: …' for the source's server; with --allow-private.",
+        ),
+    ] = None,
+    allow_private_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST[:PORT]",
+            help="Fetch what the feed names from this host, though it is on the local network; repeatable.",
+        ),
+    ] = None,
+    user_agent: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How to introduce ourselves to the source.")
+    ] = None,
     allow_locked: Annotated[
         bool,
         typer.Option("--allow-locked", help="Publish a feed that its publisher has locked: you may."),
@@ -94,14 +118,19 @@ def publish(
     Example: `p2prss publish https://example.org/feed.xml --listen 0.0.0.0:7738`
     """
     from p2prss.node.orders import PublishOrder
+    from p2prss.node.source_access import source_access
 
+    access = source_access(
+        user_agent=user_agent, private_hosts=allow_private_host or (), credentials=credentials
+    )
     wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
     order = PublishOrder(
         source=source,
         once=once,
         wanted=wanted,
         name=name,
-        interval=_seconds(interval),
+        interval=_seconds(interval) if interval is not None else None,
+        access=access,
         confirmed=yes,
         alternates=not no_alternates,
         allow_private=allow_private,

@@ -81,8 +81,13 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
             ],
         )
         for one in found:
-            if one.problem is not None:
-                context.output.talk(f"{one.slug or one.key}: {printable(one.problem)}")
+            for problem in filter(None, (one.problem, one.source.words if one.source else None)):
+                context.output.talk(f"{one.slug or one.key}: {printable(problem)}")
+            if one.source is not None and one.source.next_look is not None:
+                planned = f"{one.source.next_look:%Y-%m-%d %H:%M} UTC"
+                context.output.talk(
+                    f"{one.slug or one.key}: the next look at the source is at {planned}", level=1
+                )
 
     context.run(main)
 

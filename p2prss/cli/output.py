@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from p2prss.node.events import Error, Event, Notice, Progress, Published, Ready, Synced, Withdrawn
+from p2prss.node.events import (
+    Error,
+    Event,
+    Notice,
+    Progress,
+    Published,
+    Ready,
+    Synced,
+    Waiting,
+    Withdrawn,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBars
@@ -95,6 +105,10 @@ class Output:
                     f"published: {event.episodes} episodes, {event.media_files} files,"
                     f" {format_bytes(event.bytes)}{failed}"
                 )
+            case Waiting(next_look=None):
+                self.talk("the source is gone for good and not looked at any more; what is here is shared on")
+            case Waiting():
+                self.talk(f"the next look at the source is at {event.next_look:%Y-%m-%d %H:%M} UTC", level=1)
             case Synced():
                 self._end_bars()
                 self.talk(

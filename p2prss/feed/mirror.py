@@ -343,7 +343,7 @@ class Mirror:
             tell(FilesLeftOut(title, files))
         texts = [xml for _, xml in changes.older + changes.newest if xml is not None]
         texts += [channel.xml] if is_new_channel else []
-        if secrets := _secrets(self._source):
+        if secrets := _secrets(self._source, self._access):
             found = sum(any(secret in xml for secret in secrets) for xml in texts)
             if found:
                 tell(SecretsWritten(found))
@@ -392,9 +392,10 @@ def _parse(data: bytes, url: str, content_type: str) -> ParsedFeed:
     return parse_feed(data, url=url, content_type=content_type)
 
 
-def _secrets(source: str) -> set[bytes]:
-    """The secrets of a source's address in the forms they may have in XML."""
-    values = [value for _, value in secrets_of(source) if len(value) >= MIN_SECRET_LENGTH]
+def _secrets(source: str, access: Access) -> set[bytes]:
+    """The secrets of a source's address, and the credentials for it, in the forms they may have in XML."""
+    values = [value for _, value in secrets_of(source)] + list(access.secrets)
+    values = [value for value in values if len(value) >= MIN_SECRET_LENGTH]
     return {form.encode("utf-8", "replace") for value in values for form in (value, quote(value, safe=""))}
 
 

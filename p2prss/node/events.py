@@ -4,6 +4,8 @@ Members are added over time and never taken away (design of the command line; sp
 Sizes are bytes; ``episodes`` are the items of the feed's archive, those without media among them.
 """
 
+from datetime import datetime
+
 import msgspec
 
 
@@ -37,6 +39,14 @@ class Published(Event, frozen=True):
     taken_out: int = 0
     failed: int = 0
     unchanged: bool = False
+
+
+class Waiting(Event, frozen=True):
+    """Nothing is done until the next look at the source; None when there will be none."""
+
+    key: str
+    next_look: datetime | None
+    seconds: float | None
 
 
 class Synced(Event, frozen=True):

@@ -32,6 +32,7 @@ from p2prss.net.exchange import Exchange
 from p2prss.node.events import Event
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.open_feed import FeedOpener, OpenFeed
+from p2prss.node.polling import SourceStatus
 from p2prss.node.saved_feeds import SavedFeed, SavedFeeds
 
 Emit = Callable[[Event], None]
@@ -75,6 +76,7 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     local_blocks: int
     updated: datetime | None
     problem: str | None = None
+    source: SourceStatus | None = None
 
 
 @asynccontextmanager
@@ -114,7 +116,12 @@ async def feed_status(home: HomePaths, text: str | None) -> Sequence[FeedStatus]
         return []
     async with open_for_reading(home) as (saved, opener, store):
         return [
-            await _status(await opener.open(feed, eager=False), store.get_record(CAPTURES_KIND, feed.key))
+            msgspec.structs.replace(
+                await _status(
+                    await opener.open(feed, eager=False), store.get_record(CAPTURES_KIND, feed.key)
+                ),
+                source=SourceStatus.load(store, feed.key) if feed.source else None,
+            )
             for feed in chosen(saved, text)
         ]
 

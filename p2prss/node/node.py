@@ -472,9 +472,11 @@ def _source_of(order: PublishOrder) -> str:
         urlsplit_or_fail(url)
     except FetchError as error:
         raise UsageError(str(error)) from None
-    if not order.allow_private and (secrets := secrets_of(url)):
+    secrets = [f"the source's address has {what}" for what, _ in secrets_of(url)]
+    secrets += ["the source needs credentials"] if order.access.credentials else []
+    if not order.allow_private and secrets:
         raise UsageError(
-            f"the source's address has {secrets[0][0]}, so it may not be meant for all; what is published"
+            f"{secrets[0]}, so it may not be meant for all; what is published"
             " can be read by whoever has its link, for good: add --allow-private if that is what you want"
         )
     return url

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from p2prss.feed.origin.access import Access
+
 DEFAULT_LATEST: Final = 3  # episodes a follower keeps when nothing else was asked for
-DEFAULT_INTERVAL: Final = 1800.0  # seconds between looks at a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class PublishOrder:
     once: bool = False
     wanted: Wanted = field(default_factory=Wanted)
     name: str | None = None
-    interval: float = DEFAULT_INTERVAL  # seconds
+    interval: float | None = None  # seconds between looks at the source; None: by the show's own rhythm
+    access: Access = field(default_factory=Access)
     confirmed: bool = False  # fetch even a very large show without asking
     alternates: bool = True  # mirror other editions of the enclosures as well
     allow_private: bool = False  # publish even what only some may read, by its address

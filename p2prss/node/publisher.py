@@ -1,17 +1,20 @@
 """Publishing: a source mirrored into our own feed, again and again."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
-from random import Random
 from typing import Final
 
 import trio
 
 from p2prss.crypto.key_text import format_key
-from p2prss.errors import FeedError, TryAgainError, UsageError
+from p2prss.errors import FeedError, P2prssError, TryAgainError, UsageError
 from p2prss.feed.capture_memory import CAPTURES_KIND
 from p2prss.feed.mirror import Mirror
 from p2prss.feed.mirror_report import (
+    FeedMoved,
     FeedRead,
     FilesLeftOut,
     ItemFailed,
@@ -24,17 +27,20 @@ from p2prss.feed.mirror_report import (
     SecretsWritten,
 )
 from p2prss.feed.model import CapturePolicy
+from p2prss.feed.origin.rhythm import Hints, read_hints
+from p2prss.feed.origin.url import redact, source_url
 from p2prss.feed.policy import Announced
 from p2prss.feed.sources.shelf import MadeFeed, Shelf
 from p2prss.log.store import Store
-from p2prss.node.events import Error, Event, Notice, Progress, Published
+from p2prss.node.events import Error, Event, Notice, Progress, Published, Waiting
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder
 from p2prss.node.permission import Permission
+from p2prss.node.polling import Polling, in_words
 from p2prss.units import GB
 
 STATE_KIND: Final = "mirror"
-INTERVAL_JITTER: Final = 0.1  # share of the interval by which looks at the source are spread
+LOCAL_INTERVAL: Final = 1800.0  # seconds between looks at a source on this machine
 
 Emit = Callable[[Event], None]
 Confirm = Callable[[str], Awaitable[bool]]
@@ -64,7 +70,11 @@ class Publisher:
         self._on_title = on_title
         self._on_text = on_text
         self._key = format_key(feed.key)
-        self._random = Random()
+        fixed = order.interval
+        if fixed is None and not source_url(order.source).startswith("http"):
+            fixed = LOCAL_INTERVAL
+        self._polling = Polling(store, self._key, fixed_seconds=fixed)
+        self._asked = trio.Event()
         self._expected = 0
         self._done = 0
         permission = Permission(
@@ -81,6 +91,7 @@ class Publisher:
             permit=permission.check,
             made=made,
             shelf=shelf,
+            access=order.access,
         )
 
     async def run(self, *, once: bool) -> None:
@@ -92,16 +103,40 @@ class Publisher:
         """
         while True:
             try:
-                await self.update()
+                report = await self.update()
             except (FeedError, TryAgainError) as error:
-                if once or self._feed.drive.version <= 1:
+                if self._feed.drive.version <= 1:
                     raise
-                self._emit(Error(code=error.exit_code, message=str(error), key=self._key))
+                seconds = self._polling.failed(now_utc(), error)
+                if once:
+                    raise
+                text = f"{error}; the next look is {in_words(seconds)}"
+                self._emit(Error(code=error.exit_code, message=text, key=self._key))
+            else:
+                seconds = await self._plan(report)
             if once:
                 return
-            await trio.sleep(
-                self._order.interval * self._random.uniform(1 - INTERVAL_JITTER, 1 + INTERVAL_JITTER)
-            )
+            rounded = round(seconds, 1) if seconds < inf else None
+            self._emit(Waiting(key=self._key, next_look=self._polling.state.next_at, seconds=rounded))
+            self._asked = trio.Event()
+            with trio.move_on_after(seconds):
+                await self._asked.wait()
+
+    def look_now(self) -> None:
+        """Do not wait any longer: somebody says that there is something new."""
+        self._asked.set()
+
+    async def _plan(self, report: MirrorReport) -> float:
+        """Seconds until the next look, by what this one has shown."""
+        dates: list[datetime] | None = None
+        hints = Hints()
+        with suppress(P2prssError):
+            if report.wrote or not self._polling.state.dates:
+                items = await self._feed.archive.items()
+                dates = [one.published or one.first_seen for one in items]
+            channel = await self._feed.archive.channel()
+            hints = read_hints(channel, report.reply.max_age_seconds if report.reply else None)
+        return self._polling.succeeded(now_utc(), hints, dates, report.moved_to)
 
     async def update(self) -> MirrorReport:
         """One look at the source; tells what came of it."""
@@ -134,6 +169,10 @@ class Publisher:
                     self._on_title(title)
                 if repairs:
                     self._emit(Notice(message=f"the feed had to be mended: {', '.join(repairs)}", level=1))
+            case FeedMoved(url, problem):
+                where = f"has moved for good to {redact(url)}" if url else "says that it has moved"
+                text = f"the feed {where}" + (f", but stays where it is: {problem}" if problem else "")
+                self._emit(Notice(message=text, key=self._key))
             case ItemsWritten(announced=announced):
                 self._expected = announced.byte_length
                 self._on_text()
@@ -175,6 +214,11 @@ class FeedRecord:
     def save(self, value: bytes) -> None:
         """Keep this from now on."""
         self._store.put_record(self._kind, self._key, value)
+
+
+def now_utc() -> datetime:
+    """The time, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 def _policy(order: PublishOrder) -> CapturePolicy:

@@ -27,6 +27,7 @@ STOP_SECONDS: Final = 10.0  # promised after SIGINT and SIGTERM
 MEMBERS: Final[Mapping[str, frozenset[str]]] = {
     "ready": frozenset({"key", "link", "feed_url", "http", "listen"}),
     "published": frozenset({"key", "version", "episodes", "media_files", "bytes"}),
+    "waiting": frozenset({"key", "next_look", "seconds"}),
     "synced": frozenset({"key", "version", "episodes", "media_files", "bytes"}),
     "progress": frozenset({"key", "what", "done", "total"}),
     "withdrawn": frozenset({"key", "title", "version"}),

@@ -104,7 +104,7 @@ async def test_files_of_every_kind_are_captured_and_streams_are_not(show: Show, 
     with Origin(show.folder) as origin:
         report = await studio.update(origin.feed_url)
         assert [one.error for one in report.failures] == [
-            f"{origin.url}/gone.png: the origin answers 404 Not Found"
+            f"{origin.url}/gone.png: the origin answers 404 Not Found: there is nothing at this address"
         ]
         assert origin.count("*.m3u8") == 0
     found = await assets_of(studio)

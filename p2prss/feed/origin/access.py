@@ -63,6 +63,15 @@ class Access:
     private_hosts: tuple[PrivateHost, ...] = ()
     credentials: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What of the credentials must not be told: tokens and the values of cookies."""
+        found: list[str] = []
+        for name, value in self.credentials:
+            parts = value.split(";") if name == "cookie" else [value]
+            found += [part.partition("=" if name == "cookie" else " ")[2].strip() for part in parts]
+        return tuple(filter(None, found))
+
     @classmethod
     def of(
         cls, *, user_agent: str | None = None, private_hosts: Iterable[str] = (), credentials: str = ""

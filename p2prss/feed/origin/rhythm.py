@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
 from lxml import etree
 
-from p2prss.feed.names import NAMESPACES
+from p2prss.feed.names import plain_name
 
 MINUTE: Final = 60.0
 HOUR: Final = 60 * MINUTE
@@ -33,8 +34,6 @@ _BURST_SECONDS: Final = HOUR  # episodes that come together are one to the rhyth
 
 _PERIODS: Final = {"hourly": HOUR, "daily": DAY, "weekly": 7 * DAY, "monthly": 30 * DAY, "yearly": 365 * DAY}
 _FREQUENCIES: Final = {name.upper(): seconds for name, seconds in _PERIODS.items()}
-_PODCAST: Final = "updateFrequency"
-_SY: Final = "http://purl.org/rss/1.0/modules/syndication/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +54,30 @@ def read_hints(channel_xml: bytes, max_age_seconds: float | None = None) -> Hint
 
     Source: RSS 2.0 ``ttl`` (minutes); RSS 1.0 module syndication; podcast namespace ``updateFrequency``.
     """
-    floor, period, complete = max_age_seconds or 0.0, None, False
+    floor, sy_period, period, complete = max_age_seconds or 0.0, 0.0, None, False
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
     try:
         root = etree.fromstring(channel_xml, parser)
     except (etree.XMLSyntaxError, ValueError):
         return Hints(floor)
     channel = root.find("channel")
+    times = 1.0
     for one in channel if channel is not None else ():
         if not isinstance(one.tag, str):
             continue
-        name, text = etree.QName(one), (one.text or "").strip()[:100]
-        if one.tag == "ttl" and text.isascii() and text.isdigit():
-            floor = max(floor, float(text) * MINUTE)
-        elif name.localname == "updatePeriod" and name.namespace == _SY and text.lower() in _PERIODS:
-            often = (channel.findtext(f"{{{_SY}}}updateFrequency") or "1").strip() if channel is not None else ""
-            times = int(often) if often.isascii() and often.isdigit() and 0 < len(often) < 5 else 1
-            floor = max(floor, _PERIODS[text.lower()] / max(times, 1))
-        elif name.localname == _PODCAST and NAMESPACES.get(name.namespace or "") == "podcast":
-            complete = one.get("complete", "").strip().lower() == "true"
-            period = rule_seconds(one.get("rrule", ""))
+        text = (one.text or "").strip()[:100]
+        number = float(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+        match plain_name(one.tag):
+            case "ttl" if number is not None:
+                floor = max(floor, number * MINUTE)
+            case "sy:updatePeriod":
+                sy_period = _PERIODS.get(text.lower(), 0.0)
+            case "sy:updateFrequency" if number:
+                times = number
+            case "podcast:updateFrequency":
+                complete = one.get("complete", "").strip().lower() == "true"
+                period = rule_seconds(one.get("rrule", ""))
+    floor = max(floor, sy_period / times)
     return Hints(floor, period, complete)
 
 
@@ -84,7 +87,7 @@ def rule_seconds(rule: str) -> float | None:
     Source: RFC 5545, section 3.3.10.
     """
     parts = dict(part.split("=", 1) for part in rule.strip().upper().split(";")[:20] if "=" in part)
-    seconds = _FREQUENCIES.get(parts.get("FREQ", "").replace("SECONDLY", "").replace("MINUTELY", ""))
+    seconds = _FREQUENCIES.get(parts.get("FREQ", ""))
     if seconds is None:
         return None
     every = parts.get("INTERVAL", "1")
@@ -97,15 +100,16 @@ def rule_seconds(rule: str) -> float | None:
 def usual_seconds(dates: Iterable[datetime], now: datetime) -> float | None:
     """The usual time between a show's episodes, the median of the newest; None without two of them."""
     newest = sorted({one for one in dates if one <= now}, reverse=True)[:HISTORY]
-    gaps = [(later - earlier).total_seconds() for later, earlier in zip(newest, newest[1:], strict=False)]
+    gaps = [(later - earlier).total_seconds() for later, earlier in pairwise(newest)]
     return median(found) if (found := [gap for gap in gaps if gap >= _BURST_SECONDS]) else None
 
 
-def next_look(dates: Sequence[datetime], now: datetime, hints: Hints = Hints()) -> float:  # noqa: B008 - frozen
+def next_look(dates: Sequence[datetime], now: datetime, hints: Hints | None = None) -> float:
     """Seconds until the next look, from ``MIN_SECONDS`` to ``MAX_SECONDS``.
 
     Args: dates: of the episodes, with their zones, in any order; those to come do not count.
     """
+    hints = hints or Hints()
     usual = hints.period_seconds or usual_seconds(dates, now)
     past = [one for one in dates if one <= now]
     since = (now - max(past)).total_seconds() if past else None
