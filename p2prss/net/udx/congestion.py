@@ -41,7 +41,10 @@ MAX_SURPLUS: Final = 0.1  # seconds of packets
 MIN_RTT_SECONDS: Final = 10.0  # a shortest round trip counts
 PROBE_RTT_SECONDS: Final = 0.2
 BURST_SECONDS: Final = 0.005  # of packets that may leave at once: timers come milliseconds late
-SHORT_PATH_WINDOW: Final = 640  # packets, round trips of a TICK: the reference's socket holds 900
+SHORT_PATH_WINDOW: Final = (
+    640  # packets, round trips of a TICK: the reference's socket holds 900 of 1500 bytes
+)
+SHORT_PATH_BYTES: Final = 930_000  # of payload; it holds 480 packets of 2048
 TOLERATED_LOSS: Final = 0.2  # of a window, in one round trip
 LEAST_PAUSE: Final = 0.0001  # seconds; far above what the clock's rounding can undo
 SPARE_WINDOW: Final = 32  # packets above the computed window: peers acknowledge batches
@@ -79,6 +82,7 @@ class Bbr:
         self.min_rtt = inf
         self.rate = 0.0  # packets per second the path delivers; 0.0 until measured
         self.pacing_rate = inf  # packets per second
+        self._short_path_window = SHORT_PATH_WINDOW
         self._orders = 0
         self._delivered = 0
         self._told = 0  # packets delivered, when the peer last told of all it has
@@ -122,7 +126,7 @@ class Bbr:
             else:
                 self._tokens = min(self._tokens + elapsed * self.pacing_rate, self._bucket)
         if self.min_rtt <= TICK:
-            return SHORT_PATH_WINDOW - in_flight
+            return self._short_path_window - in_flight
         return int(self._tokens)
 
     def next_allowance(self, now: float) -> float:
@@ -151,6 +155,10 @@ class Bbr:
     def spend(self, count: int) -> None:
         """So many packets left."""
         self._tokens = max(self._tokens - count, 0.0)
+
+    def resize(self, payload_size: int) -> None:
+        """Full packets carry so many bytes from now on."""
+        self._short_path_window = min(SHORT_PATH_WINDOW, SHORT_PATH_BYTES // payload_size)
 
     def ran_dry(self, in_flight: int) -> None:
         """There is nothing more to send though the window is open."""
@@ -325,5 +333,5 @@ class Bbr:
             window = self.window
         if self.mode is Mode.PROBE_RTT:
             window = min(window, max(self._path(0.5), MIN_WINDOW))
-        largest = SHORT_PATH_WINDOW if self.min_rtt <= TICK else MAX_WINDOW
+        largest = self._short_path_window if self.min_rtt <= TICK else MAX_WINDOW
         self.window = min(max(window, MIN_WINDOW), largest)

@@ -201,6 +201,7 @@ class SendSide:
         delivery = flight.acknowledge(una, ranges, now, told_until)
         if delivery.probe:
             self.mtu.delivered()
+            self.congestion.resize(self.mtu.payload_size)
         if delivery.rtt is not None:
             self.round_trip.sample(delivery.rtt, now)
         if self._recover_seq is not None and flight.una >= self._recover_seq:

@@ -41,8 +41,10 @@ _UDP_GRO: Final = 104
 _IP_MTU_DISCOVER: Final = 10
 _IP_MTU: Final = 14
 _IPV6_MTU: Final = 24
+_MSG_TRUNC: Final = int(socket.MSG_TRUNC)  # as an enumeration it costs as much as a datagram's reading
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_PROBE: Final = 3  # never fragment, and never believe what routers say of sizes
+_ANCILLARY_SIZE: Final = 64  # bytes, enough for the size of joined datagrams
 _SEGMENT: Final = struct.Struct("=H")
 
 _LIKE_LOSS: Final = {  # errors of sending that are as if the datagram was lost on its way
@@ -273,11 +275,18 @@ class UdxSocket:
     def drain(self) -> int:
         """Read what is there, up to ``MAX_READ``, and run the streams it is for; returns how many came."""
         count = 0
-        receive, buffer = self._socket.recvfrom_into, self._buffer
+        receive, receive_joined = self._socket.recvfrom_into, self._socket.recvmsg_into
+        buffer, buffers = self._buffer, [self._buffer]
         try:
             while count < MAX_READ and not self.closed:
                 if self._joins:
-                    self._read_joined()
+                    size, ancillary, flags, address = receive_joined(buffers, _ANCILLARY_SIZE)
+                    if flags & _MSG_TRUNC:
+                        pass
+                    elif ancillary:
+                        self._take_joined(size, ancillary, address)
+                    else:
+                        self._take(0, size, address)
                 else:
                     size, address = receive(buffer)
                     self._take(0, size, address)
@@ -293,10 +302,10 @@ class UdxSocket:
                 stream.process(now)
         return count
 
-    def _read_joined(self) -> None:
-        size, ancillary, flags, address = self._socket.recvmsg_into([self._buffer], 64)
-        if flags & socket.MSG_TRUNC:
-            return
+    def _take_joined(
+        self, size: int, ancillary: list[tuple[int, int, bytes]], address: SocketAddress
+    ) -> None:
+        """Hand out what the kernel has joined."""
         step = size
         for level, kind, value in ancillary:
             if level == _SOL_UDP and kind == _UDP_GRO:

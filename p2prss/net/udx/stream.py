@@ -253,13 +253,14 @@ class UdxStream(Generic[Address]):
                 continue
             if padding > len(body):
                 continue
-            if kind & NUMBERED:
-                receiver.take(kind, seq, body[padding:] if padding else body)
-            if kind & DESTROY and self._may_destroy(seq, source):
-                reset = True
-                break
-            if kind & MESSAGE:
-                events.append(MessageReceived(body[padding:]))
+            if kind:  # most packets to a sender are bare ACKs
+                if kind & NUMBERED:
+                    receiver.take(kind, seq, body[padding:] if padding else body)
+                if kind & DESTROY and self._may_destroy(seq, source):
+                    reset = True
+                    break
+                if kind & MESSAGE:
+                    events.append(MessageReceived(body[padding:]))
             steps = (ack - una) & SEQ_MASK
             if steps <= unacked:
                 if steps > newest:

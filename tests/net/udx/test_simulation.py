@@ -119,6 +119,20 @@ def test_no_packet_is_larger_than_the_link_and_the_reference_take(link_mtu: int,
     assert network.largest <= 2048
 
 
+@pytest.mark.parametrize(("link_mtu", "held"), [(1500, 900), (65536, 480)])
+def test_on_a_short_path_the_socket_of_the_reference_holds_what_is_under_way(
+    link_mtu: int, held: int
+) -> None:
+    network = VirtualNetwork(Path(delay=0.0001, mtu=link_mtu), link_mtu=link_mtu)
+    network.a.send(bytes(20_000_000))
+    most = 0
+    for step in range(1, 400):
+        network.run(until=step * 0.0001)
+        most = max(most, network.a.sender.flight.in_flight)
+    assert network.a.sender.mtu.payload_size > 1400
+    assert held // 2 < most < held
+
+
 @pytest.mark.parametrize("way", [1500, 1700, 2000])
 def test_a_way_narrower_than_our_link_costs_few_probes(way: int) -> None:
     network = exchange(Path(mtu=way), bytes(2_000_000), link_mtu=9000)
