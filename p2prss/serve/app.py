@@ -35,6 +35,7 @@ from p2prss.serve.responses import (
     unavailable,
 )
 from p2prss.serve.rss import FeedAnswers
+from p2prss.serve.server import MAX_BODY_BYTES
 from p2prss.serve.site import find_page
 from p2prss.serve.urls import feed_path
 from p2prss.serve.windows import Window
@@ -81,9 +82,17 @@ class _Guard:
                 message["headers"] = guarded_headers(message["headers"])
             await send(message)
 
+        scope = _origin_form(scope)
         reached = _reached(scope, self._settings)
-        if reached is None:
-            answer: ASGIApp = plain(421, "this server does not answer to that host name")
+        asked = Headers(scope=scope)
+        if scope["http_version"] not in ("1.0", "1.1"):
+            answer: ASGIApp = plain(505, "this server speaks HTTP/1.1", connection="close")
+        elif "content-length" in asked and "transfer-encoding" in asked:
+            answer = plain(400, "two lengths of one body", connection="close")
+        elif int(asked.get("content-length", "0")) > MAX_BODY_BYTES:
+            answer = plain(413, "this body is too large", connection="close")
+        elif reached is None:
+            answer = plain(421, "this server does not answer to that host name")
         elif scope["method"] not in METHODS.split(", "):
             answer = plain(405, "method not allowed", allow=METHODS)
         else:
@@ -91,6 +100,17 @@ class _Guard:
             path = inner_path(scope["path"], reached, self._settings)
             scope = {**scope, "path": path, BASE_URL: base_url(reached, self._settings)}
         await answer(scope, receive, send_guarded)
+
+
+def _origin_form(scope: Scope) -> Scope:
+    """A request for ``http://host/path`` as one for ``/path`` of that host (RFC 9112 §3.2.2)."""
+    scheme, separator, rest = scope["path"].partition("://")
+    if scheme.lower() not in ("http", "https") or not separator:
+        return scope
+    authority, slash, path = rest.partition("/")
+    others = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
+    headers = [*others, (b"host", authority.encode("latin-1", "replace"))]
+    return {**scope, "path": slash + path or "/", "headers": headers}
 
 
 def _reached(scope: Scope, settings: ServeSettings) -> Reached | None:
@@ -101,7 +121,7 @@ def _reached(scope: Scope, settings: ServeSettings) -> Reached | None:
 def host_of(scope: Scope) -> str | None:
     """The Host of a request; without one (HTTP/1.0, so no browser) the address it came in by."""
     host = Headers(scope=scope).get("host")
-    if host or not scope.get("server"):
+    if host is not None or not scope.get("server"):
         return host
     address, port = scope["server"]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -26,10 +27,11 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
-from p2prss.units import KIB
+from p2prss.units import KIB, MIB
 
 MAX_CONNECTIONS: Final = 512  # at the same time; each costs a file descriptor and up to 1 MiB
 MAX_HEADER_BYTES: Final = 16 * KIB  # of a request line and its headers
+MAX_BODY_BYTES: Final = 1 * MIB  # of a request, as it comes; kept until the application reads it
 MAX_REQUESTS_PER_CONNECTION: Final = 1000
 KEEP_ALIVE_SECONDS: Final = 15.0  # between requests, and for the headers of one to arrive
 SEND_STALL_SECONDS: Final = 300.0  # without a piece read by the client; a paused player reconnects
@@ -154,6 +156,24 @@ class _Connections:
 
 
 class _Http1Protocol(H11Protocol):
+    """HTTP/1.1, without upgrades, and with a bound on what comes while a request is answered.
+
+    Hypercorn hands a body to the application through a queue. With a full one whoever fills it waits,
+    and when the application has ended without reading, for ever: so the queue is unbounded, and the
+    bytes are bounded here.
+    """
+
+    _body_bytes = 0  # since the last request began
+
+    async def handle(self, event: Event) -> None:
+        """Take bytes of the client, or the end of the connection."""
+        if isinstance(event, RawData):
+            self._body_bytes = 0 if self.stream is None else self._body_bytes + len(event.data)
+            if self._body_bytes > MAX_BODY_BYTES:
+                await self.send(Closed())
+                return
+        await super().handle(event)
+
     async def _check_protocol(self, event: object) -> None:
         """Stay with HTTP/1.1: an offered upgrade may be ignored (RFC 9110 §7.8)."""
 
@@ -208,7 +228,10 @@ class _GuardedStream:
     async def send_all(self, data: bytes) -> None:
         self._sending_since = trio.current_time()
         with trio.move_on_after(SEND_STALL_SECONDS) as waiting:
-            await self._stream.send_all(data)
+            try:
+                await self._stream.send_all(data)
+            except trio.BusyResourceError:  # the connection is being closed already
+                raise trio.BrokenResourceError("the client ended the connection") from None
         self._sending_since = math.inf
         if waiting.cancelled_caught:
             raise trio.BrokenResourceError("the client stopped reading")
@@ -233,6 +256,7 @@ def _config() -> Config:
     config.errorlog = logger  # errors of the application, with their traceback: bugs
     config.include_server_header = False
     config.h11_max_incomplete_size = MAX_HEADER_BYTES
+    config.max_app_queue_size = cast(int, math.inf)
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = MAX_REQUESTS_PER_CONNECTION
     return config
