@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -58,6 +58,13 @@ def publish(
             "--no-alternates", help="Not the other editions of episodes (podcast:alternateEnclosure)."
         ),
     ] = False,
+    recapture: Annotated[
+        Literal["never", "on-change", "keep-both"],
+        typer.Option(
+            help="Where the source announces that an episode's file has changed: keep the first capture; "
+            "replace it; or keep the new one beside it.",
+        ),
+    ] = "never",
     name: Annotated[str | None, typer.Option(help="What to call the feed instead of its title.")] = None,
     interval: Annotated[
         str | None,
@@ -133,6 +140,7 @@ def publish(
         access=access,
         confirmed=yes,
         alternates=not no_alternates,
+        recapture=recapture,
         allow_private=allow_private,
         allow_locked=allow_locked,
         unlisted=unlisted,

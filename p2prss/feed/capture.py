@@ -5,7 +5,7 @@ visible in a step of their own, so an interrupted run keeps every finished episo
 """
 
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,9 +19,10 @@ from p2prss.feed.capture_memory import CaptureMemory
 from p2prss.feed.changes import with_record
 from p2prss.feed.media_types import STREAMS, settle, sniff
 from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent, MirrorReport
-from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy
+from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy, Recapture, Role
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
 from p2prss.feed.origin.url import redact
+from p2prss.feed.pinning import file_key, without_twins
 from p2prss.feed.policy import (
     Announced,
     announced,
@@ -32,6 +33,7 @@ from p2prss.feed.policy import (
     room_left,
     within,
 )
+from p2prss.feed.recapture import DYNAMIC, Recaptures
 from p2prss.feed.sources.shelf import Shelf
 from p2prss.feed.writer import FeedWriter, NewFile
 
@@ -79,19 +81,34 @@ class Capture:
         if policy.media and info is not None and self._missing(info.channel_assets):
             jobs.append(None)
         jobs += [item for item in within(policy, writer.newest_first) if self._missing(item.assets)]
-        if not jobs:
+        if jobs and not await self._may_run(jobs):
             return
+        if jobs:
+            await self._run_jobs(jobs)
+        await Recaptures(
+            writer,
+            self._fetcher,
+            self._folder,
+            policy,
+            self._retries,
+            self._now,
+            self._tell,
+            self._report,
+            self._memory,
+        ).run()
+
+    async def _may_run(self, jobs: Sequence[ArchivedItem | None]) -> bool:
         what = announced([asset for job in jobs for asset in self._missing(self._files_of(job))])
         if not await self._agrees(what):
             self._report.declined = what
-            return
-        await self._run_jobs(jobs)
+            return False
+        return True
 
     def _addresses(self) -> set[str]:
         info = self._writer.info
         files = [*(info.channel_assets if info else ())]
         files += [asset for item in self._writer.items.values() for asset in item.assets]
-        return {one.url for one in files if one.path is None}
+        return {one.url for one in files if one.path is None or one.role == Role.ENCLOSURE}
 
     def _missing(self, assets: Sequence[Asset]) -> list[Asset]:
         wanted = missing(assets, alternates=self._policy.alternates)
@@ -184,8 +201,14 @@ class Capture:
         new: dict[str, NewFile] = {}  # by sha256
         assets: list[Asset] = []
         stored: list[MediaStored] = []
+        number = 0
+        dynamic = _dynamic_keys(found.values())
         for asset in self._files_of(job):
-            fetched = found.get(asset.url)
+            number += asset.role == Role.ENCLOSURE
+            fetched = found.get(asset.url) if asset.number is None else None
+            if asset.number is not None:
+                assets.append(asset)
+                continue
             if fetched is None:
                 known = self._writer.by_url.get(asset.url)
                 assets.append(asset if asset.path or known is None else _adopt(asset, known))
@@ -207,13 +230,17 @@ class Capture:
                     byte_length=fetched.byte_length,
                     sha256=sha256,
                     captured_at=self._now(),
+                    note=DYNAMIC if fetched.differed or file_key(fetched.url) in dynamic else None,
                 )
             )
             self._memory.succeeded(asset.url)
+            if job is not None and asset.role == Role.ENCLOSURE and self._policy.recapture != Recapture.NEVER:
+                etag = fetched.validators.etag
+                self._memory.captured(job.item_id, number, self._now(), etag, asset.byte_length)
             self._report.fetched_files += is_new
             self._report.fetched_bytes += fetched.byte_length if is_new else 0
             stored.append(MediaStored(self._title_of(job), asset.role, fetched.byte_length, is_new))
-        await self._write_job(job, tuple(assets), list(new.values()))
+        await self._write_job(job, without_twins(assets), list(new.values()))
         for event in stored:
             self._tell(event)
         for fetched in found.values():
@@ -247,6 +274,12 @@ def _only_error(group: ExceptionGroup[Exception]) -> Exception:
         error = error.exceptions[0]
     assert isinstance(error, P2prssError)
     return error
+
+
+def _dynamic_keys(found: Iterable[Fetched]) -> set[str]:
+    """The files that came under several addresses, each time with other bytes."""
+    seen: dict[str, str] = {}
+    return {key for one in found if seen.setdefault(key := file_key(one.url), one.sha256) != one.sha256}
 
 
 def _is_remote(url: str) -> bool:

@@ -12,7 +12,10 @@ from typing import Final
 
 import msgspec
 
+from p2prss.feed.pinning import Named
+
 RETRY_HOURS: Final = (1, 6, 24, 7 * 24)  # after each failure of a file; the last for all further ones
+ASK_DAYS: Final = 7  # between two questions whether an enclosure has changed that nothing says has
 CAPTURES_KIND: Final = "captures"  # under which a home keeps these records, one for each feed
 FORGIVEN: Final = 2  # failures of the network until a file has to wait
 
@@ -24,10 +27,20 @@ class Failure(msgspec.Struct, frozen=True):
     next_at: datetime  # aware; not asked for before
 
 
+class Known(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an origin said of an enclosure when it was captured or asked for last."""
+
+    asked_at: datetime  # aware
+    byte_length: int | None = None  # announced in the feed
+    etag: str = ""
+    is_due: bool = False  # it has changed since, and is to be captured again
+
+
 class CaptureState(msgspec.Struct, frozen=True, omit_defaults=True):
     """The record, by digests of addresses: they are short, and hold no secrets."""
 
     failures: dict[str, Failure] = {}
+    enclosures: dict[str, Known] = {}  # by item id and number, while they may be captured again
 
 
 def read_state(data: bytes | None) -> CaptureState:
@@ -44,11 +57,12 @@ class CaptureMemory:
     def __init__(self, state: CaptureState) -> None:
         self._old = state
         self._failures = dict(state.failures)
+        self._enclosures = dict(state.enclosures)
 
     @property
     def state(self) -> CaptureState:
         """What is to be kept now."""
-        return CaptureState(self._failures)
+        return CaptureState(self._failures, self._enclosures)
 
     @property
     def is_changed(self) -> bool:
@@ -78,6 +92,37 @@ class CaptureMemory:
         if self._failures:
             names = {digest_of(url) for url in urls}
             self._failures = {name: one for name, one in self._failures.items() if name in names}
+
+    def named(self, one: Named, now: datetime) -> None:
+        """Note how the feed names a captured enclosure now: whether it is to be captured again."""
+        name = f"{one.item_id}/{one.number}"
+        known = self._enclosures.get(name, Known(now))
+        is_other_length = None not in (one.byte_length, known.byte_length) and (
+            one.byte_length != known.byte_length
+        )
+        self._enclosures[name] = msgspec.structs.replace(
+            known,
+            byte_length=one.byte_length or known.byte_length,
+            is_due=known.is_due or one.is_revised or is_other_length,
+        )
+
+    def captured(self, item_id: str, number: int, now: datetime, etag: str, byte_length: int | None) -> None:
+        """Note that an enclosure was captured, or is the same as before; ``byte_length`` as announced."""
+        name = f"{item_id}/{number}"
+        known = self._enclosures.get(name, Known(now))
+        self._enclosures[name] = Known(now, byte_length or known.byte_length, etag)
+
+    def is_due(self, item_id: str, number: int) -> bool:
+        """Whether an enclosure has changed since it was captured."""
+        known = self._enclosures.get(f"{item_id}/{number}")
+        return known is not None and known.is_due
+
+    def etag_to_ask_with(self, item_id: str, number: int, now: datetime) -> str:
+        """The ETag of an enclosure about which the origin was not asked for long; empty for none."""
+        known = self._enclosures.get(f"{item_id}/{number}")
+        if known is None or now < known.asked_at + timedelta(days=ASK_DAYS):
+            return ""
+        return known.etag
 
 
 def digest_of(url: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +23,7 @@ from p2prss.feed.model import (
     item_path,
 )
 from p2prss.feed.order import with_order
+from p2prss.feed.pinning import Named, pin
 
 _PINNED: Final = re.compile(rb"episodeType>\s*trailer\s*<", re.IGNORECASE)
 """A trailer stays listed for ever, so it does not tell where a feed ends."""
@@ -37,6 +38,7 @@ class Changes:
 
     Within a step items stand oldest first. ``refused`` are items that no reader would take, whose older
     version, if there is one, stays; ``left_out`` counts by title the files that new versions lack.
+    ``named`` are the captured enclosures of items that changed.
     """
 
     new: int = 0
@@ -47,6 +49,7 @@ class Changes:
     newest: list[Change] = field(default_factory=list)
     refused: list[RefusedItem] = field(default_factory=list)
     left_out: list[tuple[str, int]] = field(default_factory=list)
+    named: list[Named] = field(default_factory=list)
 
     @property
     def removed(self) -> int:
@@ -76,7 +79,12 @@ def find_changes(
     versions: dict[str, set[str]] = {}  # digests of new items
     seen = {item_id(item.guid) for item in feed.refused}
 
-    def version_of(item: Item, path: str, first_seen: datetime) -> Change:
+    def version_of(item: Item, path: str, first_seen: datetime, old: ArchivedItem | None = None) -> Change:
+        assets = assets_of(item.files, captured)
+        if old is not None:
+            assets, named = pin(old.item_id, assets, old, item.published)
+            lengths = [one.byte_length for one in item.enclosures]
+            changes.named += [replace(one, byte_length=lengths[one.number - 1]) for one in named]
         record = ItemRecord(
             guid=item.guid,
             title=item.title,
@@ -84,7 +92,7 @@ def find_changes(
             first_seen=first_seen,
             base_url=item.base_url or None,
             digest=item.digest,
-            assets=assets_of(item.files, captured),
+            assets=assets,
         )
         return ArchivedItem(path, item_id(item.guid), record), item.xml
 
@@ -101,7 +109,7 @@ def find_changes(
         old = known.get(name)
         if old is None or old.record.digest != item.digest:
             path = old.path if old else item_path(item.guid, item.published or now)
-            change = version_of(item, path, old.first_seen if old else now)
+            change = version_of(item, path, old.first_seen if old else now, old)
             if not is_readable(change[0]):
                 changes.refused.append(RefusedItem(item.guid, item.title, "its record would not be readable"))
                 continue
@@ -117,6 +125,8 @@ def find_changes(
         elif old.removed_at is not None:
             changes.changed += 1
             changes.newest.append((with_record(old, removed_at=None, removed_as=None), None))
+        elif (assets := _with_new_files(item, old, captured)) != old.assets:
+            changes.newest.append((with_record(old, assets=assets), None))  # we know more kinds of files now
     if is_whole and not feed.degraded:
         end = _end_of(feed, known)
         for name, old in known.items():
@@ -130,6 +140,13 @@ def find_changes(
     changes.newest = with_order(feed.items, changes.newest, known)
     changes.newest.sort(key=lambda change: change[0].path)
     return changes
+
+
+def _with_new_files(item: Item, old: ArchivedItem, captured: Mapping[str, Asset]) -> tuple[Asset, ...]:
+    """An unchanged item's assets, and files that its XML names but its record does not."""
+    if {one.url for one in item.files} <= {one.url for one in old.assets}:
+        return old.assets
+    return pin(old.item_id, assets_of(item.files, captured), old, old.published)[0]
 
 
 def _end_of(feed: ParsedFeed, known: Mapping[str, ArchivedItem]) -> datetime | None:

@@ -40,6 +40,7 @@ from p2prss.feed.model import (
     Channel,
     FeedInfo,
     ParsedFeed,
+    Recapture,
     Role,
 )
 from p2prss.feed.order import in_origin_order
@@ -146,6 +147,7 @@ class Mirror:
                 self._source, self._access, source_was_public=state.source_was_public
             ) as fetcher:
                 folder = Path(name)
+                memory = CaptureMemory(read_state(self._captures.load()))
                 is_known = writer.info is not None
                 fetched, asked_url = await self._fetch_feed(
                     fetcher, folder / "feed", state, is_known=is_known
@@ -162,7 +164,7 @@ class Mirror:
                     if self._permit is not None:
                         await self._permit(walk.feed.channel)
                     origin_url = None if fetcher.is_local else public_url(fetcher.source_url)
-                    await self._write_feed(writer, walk, origin_url, report, tell)
+                    await self._write_feed(writer, walk, origin_url, report, memory, tell)
                     pages = walk.state
                 url = "" if fetcher.is_local else fetched.moved_to or asked_url
                 report.reply = fetched
@@ -176,7 +178,6 @@ class Mirror:
                     new := MirrorState(url, known.etag, known.last_modified, fetcher.source_was_public, pages)
                 ) != state:
                     self._save_state(new)  # all that it stands for is written; media is looked for anyway
-                memory = CaptureMemory(read_state(self._captures.load()))
                 capture = Capture(
                     writer,
                     fetcher,
@@ -305,6 +306,7 @@ class Mirror:
         walk: Walk,
         origin_url: str | None,
         report: MirrorReport,
+        memory: CaptureMemory,
         tell: Callable[[MirrorEvent], None],
     ) -> None:
         feed = walk.feed
@@ -334,6 +336,9 @@ class Mirror:
             await writer.put_items(changes.older, None, info)
         if changes.newest or is_new_channel:
             await writer.put_items(changes.newest, channel.xml if is_new_channel else None, info)
+        if self._policy.recapture != Recapture.NEVER:
+            for one in changes.named:
+                memory.named(one, now)
         for refused in changes.refused:
             failure = ItemFailed(refused.title or refused.guid[:100], refused.reason)
             report.failures.append(failure)

@@ -53,6 +53,13 @@ class MediaFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CapturesDiffer:
+    """An origin sends other bytes each time it is asked for a file; the first capture stays."""
+
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class FilesLeftOut:
     """Files of an item or of the feed that an archive has no room to name: only its XML knows them."""
 
@@ -89,6 +96,7 @@ MirrorEvent = (
     | ItemsWritten
     | MediaStored
     | MediaFailed
+    | CapturesDiffer
     | FilesLeftOut
     | ItemFailed
     | PagesFailed

@@ -46,6 +46,15 @@ class Role(StrEnum):
     TRANSCRIPT = "transcript"
     CHAPTERS = "chapters"
     INLINE = "inline"  # a picture in the show notes
+    SUPERSEDED = "superseded"  # an older capture of an enclosure that was captured again
+
+
+class Recapture(StrEnum):
+    """What a mirror does where an origin announces that an enclosure has changed."""
+
+    NEVER = "never"
+    ON_CHANGE = "on-change"  # capture it again; the enclosure is the new capture
+    KEEP_BOTH = "keep-both"  # likewise, but the enclosure stays the first capture
 
 
 class Removal(StrEnum):
@@ -142,7 +151,8 @@ class ParsedFeed:
 class Asset(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A file of an archived item or channel; ``path`` is None while it is not captured.
 
-    ``note`` is ``dynamic`` when two captures differed, as with inserted advertisements.
+    ``note`` is ``dynamic`` when two captures differed, as with inserted advertisements. ``number`` stands
+    only with a further capture of an enclosure, of which it is the number from 1; no XML names that one.
     """
 
     role: Word
@@ -153,6 +163,7 @@ class Asset(Struct, frozen=True, omit_defaults=True, kw_only=True):
     sha256: Sha256 | None = None
     captured_at: Instant | None = None
     note: Word | None = None
+    number: Annotated[int, Meta(ge=1, le=MAX_ASSETS)] | None = None
 
 
 Assets = Annotated[tuple[Asset, ...], Meta(max_length=MAX_ASSETS)]
@@ -165,6 +176,7 @@ class CapturePolicy(Struct, frozen=True, omit_defaults=True, kw_only=True):
     latest: Annotated[int, Meta(ge=0)] | None = None  # only so many of the newest items
     since: Instant | None = None  # only items published since
     alternates: bool = True  # other editions of the enclosures as well
+    recapture: Word = Recapture.NEVER.value
 
 
 class SiteInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):

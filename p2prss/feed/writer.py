@@ -156,7 +156,7 @@ class FeedWriter:
         self._remember(item.assets)
 
     def _remember(self, assets: Sequence[Asset]) -> None:
-        self.by_url.update((one.url, one) for one in assets if one.path is not None)
+        self.by_url.update((one.url, one) for one in assets if one.path is not None and one.number is None)
 
 
 def encode_info(info: FeedInfo) -> bytes:

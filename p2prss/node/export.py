@@ -180,7 +180,7 @@ class _Export:
         return {
             asset.url: Replacement(quote(self._written[asset.path]), asset.byte_length, asset.mime_type)
             for asset in assets
-            if asset.path in self._written
+            if asset.path in self._written and asset.number is None
         }
 
 

@@ -120,7 +120,7 @@ class Follower:
         goal.texts = merge([await self._blocks(entry) for entry in await self._entries(texts)])
         assets = [*info.channel_assets]
         for item in select(items, self._wanted):
-            assets += item.assets
+            assets += [asset for asset in item.assets if asset.number is None]
         paths = dict.fromkeys(asset.path for asset in assets if asset.path is not None)
         media = await self._entries(paths)
         goal.media = merge([await self._blocks(entry) for entry in media])

@@ -28,6 +28,7 @@ class PublishOrder:
     interval: float | None = None  # seconds between looks at the source; None: by the show's own rhythm
     access: Access = field(default_factory=Access)
     confirmed: bool = False  # fetch even a very large show without asking
+    recapture: str = "never"  # a ``feed.model.Recapture``
     alternates: bool = True  # mirror other editions of the enclosures as well
     allow_private: bool = False  # publish even what only some may read, by its address
     allow_locked: bool = False  # publish even what its publisher has locked

@@ -14,6 +14,7 @@ from p2prss.errors import FeedError, P2prssError, TryAgainError, UsageError
 from p2prss.feed.capture_memory import CAPTURES_KIND
 from p2prss.feed.mirror import Mirror
 from p2prss.feed.mirror_report import (
+    CapturesDiffer,
     FeedMoved,
     FeedRead,
     FilesLeftOut,
@@ -188,6 +189,9 @@ class Publisher:
             case PagesFailed(pages, error):
                 text = f"the feed goes on, but only {pages} of its pages could be read: {error}"
                 self._emit(Error(code=3, message=text, key=self._key))
+            case CapturesDiffer(title):
+                text = f"{title}: the origin sends other bytes each time; the first capture stays"
+                self._emit(Notice(message=text, key=self._key))
             case FilesLeftOut(title, files):
                 text = f"{title}: {files} files are not mirrored: too many, or with too long addresses"
                 self._emit(Notice(message=text, key=self._key))
@@ -228,6 +232,7 @@ def _policy(order: PublishOrder) -> CapturePolicy:
         latest=wanted.latest or None,
         since=wanted.since,
         alternates=order.alternates,
+        recapture=order.recapture,
     )
 
 

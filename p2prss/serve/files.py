@@ -13,7 +13,7 @@ from p2prss.feed.model import Asset
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed
 from p2prss.serve.media import Media
-from p2prss.serve.urls import enclosures, episode_stem, stored_name
+from p2prss.serve.urls import capture_stem, captures, enclosures, stored_name
 
 _ITEM_ID: Final = re.compile(r"[0-9a-f]{16}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]?")
@@ -24,16 +24,18 @@ _ASSET_NAME: Final = re.compile(r"([0-9a-f]{64})\.[a-z0-9]{1,8}")
 async def find_episode(feed: ServedFeed, item_id: str, number: str, name: str) -> Media | None:
     """The enclosure of an item by its number from 1; None where the URL is none of ours.
 
-    The extension may be any: after a new capture of another type, URLs that apps remember still work.
+    The extension may be any. Of an enclosure that was captured again, the older captures are found as well.
     """
     found = _EPISODE_NAME.fullmatch(name)
     if not (found and _ITEM_ID.fullmatch(item_id) and _NUMBER.fullmatch(number)):
         return None
     item = await feed.archive.item(item_id)
-    if item is None or found[1] != episode_stem(item, int(number)):
+    if item is None or not 0 < int(number) <= len(enclosures(item)):
         return None
-    files = enclosures(item)
-    return await _media(feed, files[int(number) - 1]) if int(number) <= len(files) else None
+    for asset in captures(item, int(number)):
+        if found[1] == capture_stem(item, int(number), asset):
+            return await _media(feed, asset)
+    return None
 
 
 async def find_asset(feed: ServedFeed, name: str) -> Media | None:

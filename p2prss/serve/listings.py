@@ -220,6 +220,7 @@ def _item_source(entry: Entry, xml: bytes, base_url: str) -> ItemSource:
             in_drive = (f"hyper://{format_key(key)}{asset.path}",) if is_drive else ()
             uris = (base_url + path, *in_drive)
             alternates.append(Alternate(uris, asset.byte_length, mime_type, stored[0]))
+    alternates += [_alternate(entry, one, base_url) for one in _kept_beside(item)]
     return ItemSource(
         xml,
         guid=as_xml_text(item.guid),
@@ -230,12 +231,26 @@ def _item_source(entry: Entry, xml: bytes, base_url: str) -> ItemSource:
     )
 
 
+def _kept_beside(item: ArchivedItem) -> list[Asset]:
+    """Newer captures of enclosures, of which the first stays the enclosure."""
+    return [one for one in item.assets if one.number and one.role == Role.ALTERNATE and stored_name(one)]
+
+
+def _alternate(entry: Entry, asset: Asset, base_url: str) -> Alternate:
+    sha256, extension = stored_name(asset) or ("", "")
+    uris = [base_url + (episode_path(entry.feed.key, entry.item, asset.number or 1, asset) or "")]
+    if entry.info.source_format != HYPER_RSS:
+        uris.append(f"hyper://{format_key(entry.feed.key)}{asset.path}")
+    mime_type = delivery(asset.mime_type, extension).mime_type
+    return Alternate(tuple(uris), asset.byte_length or 0, mime_type, sha256)
+
+
 def _asset_replacements(key: CoreKey, assets: Sequence[Asset], base_url: str) -> dict[str, Replacement]:
     """What stands in the feed instead of the addresses of captured files."""
     replacements = {}
     for asset in assets:
         path, stored = asset_path(key, asset), stored_name(asset)
-        if path is not None and stored is not None:
+        if path is not None and stored is not None and asset.number is None:
             mime_type = delivery(asset.mime_type, stored[1]).mime_type
             replacements[asset.url] = Replacement(base_url + path, asset.byte_length, mime_type)
     return replacements

@@ -34,12 +34,30 @@ def episode_stem(item: ArchivedItem, number: int) -> str:
     return f"{date}{item.item_id}" + (f"-{number}" if number > 1 else "")
 
 
+def captures(item: ArchivedItem, number: int) -> Sequence[Asset]:
+    """All captures of an enclosure, those that were superseded first, oldest first."""
+    listed = enclosures(item)
+    further = [asset for asset in item.assets if asset.number == number]
+    older = [asset for asset in further if asset.role == Role.SUPERSEDED]
+    beside = [asset for asset in further if asset.role != Role.SUPERSEDED]
+    return [*older, *listed[number - 1 : number], *beside]
+
+
+def capture_stem(item: ArchivedItem, number: int, asset: Asset) -> str:
+    """The file name of a capture without its extension: that of the enclosure for the first one, and for
+    others it has the first 8 digits of their SHA-256 behind it. So no URL ever changes its bytes."""
+    stem, stored = episode_stem(item, number), stored_name(asset)
+    if asset == captures(item, number)[0] or stored is None:
+        return stem
+    return f"{stem}-{stored[0][:8]}"
+
+
 def episode_path(key: CoreKey, item: ArchivedItem, number: int, asset: Asset) -> str | None:
     """The path of a captured enclosure's URL; None while it is not captured."""
     stored = stored_name(asset)
     if stored is None:
         return None
-    return f"{feed_path(key)}episodes/{item.item_id}/{number}/{episode_stem(item, number)}.{stored[1]}"
+    return f"{feed_path(key)}episodes/{item.item_id}/{number}/{capture_stem(item, number, asset)}.{stored[1]}"
 
 
 def asset_path(key: CoreKey, asset: Asset) -> str | None:

@@ -8,6 +8,7 @@ from typing import Self
 
 from p2prss.errors import DiskFullError, FetchError, StorageError
 from p2prss.feed.media_types import SNIFF_BYTES
+from p2prss.units import MIB
 
 
 class BodyFile:
@@ -20,6 +21,7 @@ class BodyFile:
         self._hash = sha256()
         self.byte_length = 0
         self.head = b""
+        self._dropped = (0, "")  # bytes and digest of what was begun before
 
     def __enter__(self) -> Self:
         with disk_errors(self._path):
@@ -54,9 +56,22 @@ class BodyFile:
         with disk_errors(self._path):
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
+        self._dropped = max(self._dropped, (self.byte_length, self.digest))
         self._hash = sha256()
         self.byte_length = 0
         self.head = b""
+
+    def starts_otherwise(self) -> bool:
+        """Whether what was dropped when it began anew is not how the file starts now; blocks."""
+        left, digest = self._dropped
+        if not left:
+            return False
+        found = sha256()
+        with disk_errors(self._path), self._path.open("rb") as file:
+            while left and (data := file.read(min(left, 1 * MIB))):
+                found.update(data)
+                left -= len(data)
+        return found.hexdigest() != digest
 
 
 class disk_errors:  # noqa: N801 - used like a function

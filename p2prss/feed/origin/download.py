@@ -142,7 +142,8 @@ class Download:
                 links=links_of(headers, url),
             )
         if status == 416 and ranged and headers.get("content-range") == f"bytes */{self._body.byte_length}":
-            return self._done(response, url, hops)  # the length announced before was wrong, we have it all
+            # The length announced before was wrong, we have it all.
+            return await self._done(response, url, hops)
         if status not in (200, 206):
             raise refusal(response)
         if status == 206 and not self._continues(headers, ranged):
@@ -158,7 +159,7 @@ class Download:
                 raise FetchError(f"it is larger than the limit of {self._max_bytes} bytes")
             self._resume_with = "" if coding_of(headers) else strong_validator(headers)
         await self._receive(response)
-        return self._done(response, url, hops)
+        return await self._done(response, url, hops)
 
     def _continues(self, headers: httpx.Headers, ranged: bool) -> bool:
         unit, _, rest = headers.get("content-range", "").partition(" ")
@@ -204,7 +205,7 @@ class Download:
             if seen == "text/html" or (self._says_page and seen is None):
                 raise FetchError("it is a web page in place of the file")
 
-    def _done(self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...]) -> Fetched:
+    async def _done(self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...]) -> Fetched:
         headers = response.headers
         return Fetched(
             self._into,
@@ -217,4 +218,5 @@ class Download:
             hops,
             max_age_seconds=max_age_of(headers),
             links=links_of(headers, url),
+            differed=await trio.to_thread.run_sync(self._body.starts_otherwise),
         )

@@ -53,6 +53,7 @@ class Fetched:
     not_modified: bool = False
     max_age_seconds: float | None = None  # how long the origin wants it to be kept
     links: tuple[tuple[str, str], ...] = ()  # relation and absolute address of its Link headers
+    differed: bool = False  # it had to be begun anew, and then began with other bytes
 
     @property
     def moved_to(self) -> str | None:
