@@ -46,7 +46,7 @@ from p2prss.node.forwarded_port import forward_port
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
-from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
+from p2prss.node.orders import FollowOrder, ImportOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.patience import Patience, keep_trying
 from p2prss.node.peer_finding import open_swarm
 from p2prss.node.publisher import Confirm, Publisher
@@ -54,6 +54,7 @@ from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_s
 from p2prss.node.seeder import Seeder
 from p2prss.node.settings import NodeSettings
 from p2prss.node.sources import open_source
+from p2prss.node.subscriptions import library_of, publish_library, run_import
 
 READABLE_SECONDS: Final = 5.0  # to wait for a new feed's first text before saying that it is ready
 MAX_SAVED_PEERS: Final = 32  # addresses kept for one feed
@@ -151,10 +152,20 @@ class Node:
         )
 
     async def publish(self, order: PublishOrder, confirm: Confirm) -> None:
-        """Mirror a source, for ever or ``once``.
+        """Mirror a source, for ever or ``once``; of a list of feeds, each.
 
         Raises: FeedError, TryAgainError, UsageError, StorageError, ConflictError.
         """
+        feeds = await library_of(_source_of(order))
+        if feeds is not None:
+            await publish_library(self, order, feeds, confirm)
+        else:
+            await self.publish_feed(order, confirm)
+
+    async def publish_feed(
+        self, order: PublishOrder, confirm: Confirm, *, turn: trio.CapacityLimiter | None = None
+    ) -> None:
+        """Mirror a source that is one feed; each update waits for its ``turn``. Raises: as ``publish``."""
         source = _source_of(order)
         saved = self.saved.by_source(source)
         if saved is None:
@@ -171,7 +182,6 @@ class Node:
             raise feed.conflict
         self.library.add(feed)
         self.library.ready = True
-        made = await open_source(source, feed.key, self.store)
         told: list[Ready] = []
 
         def tell_ready() -> None:
@@ -181,19 +191,21 @@ class Node:
 
         if feed.drive.version > 1:
             tell_ready()
-        publisher = Publisher(
-            feed,
-            order,
-            store=self.store,
-            scratch=self.settings.home.incoming,
-            emit=self.emit,
-            confirm=confirm,
-            on_title=partial(self._rename, feed),
-            on_text=tell_ready,
-            made=made,
-        )
         is_kept = False
         try:
+            made = await open_source(source, feed.key, self.store)
+            publisher = Publisher(
+                feed,
+                order,
+                store=self.store,
+                scratch=self.settings.home.incoming,
+                emit=self.emit,
+                confirm=confirm,
+                on_title=partial(self._rename, feed),
+                on_text=tell_ready,
+                made=made,
+                turn=turn,
+            )
             await publisher.run(once=order.once)
         except FetchError as error:
             if source.startswith("file:"):  # then it is not the network's fault
@@ -208,6 +220,8 @@ class Node:
 
     def _forget(self, feed: OpenFeed) -> None:
         """Leave nothing of a new feed behind."""
+        self.library.remove(feed)
+        self.feeds.remove(feed)
         with suppress(StorageError):  # of a disk that is full, say
             if self.lan is not None:
                 self.lan.discard(feed.db.log.discovery_key)
@@ -448,6 +462,8 @@ async def run_order(settings: NodeSettings, order: Order, emit: Emit, confirm: C
                 await node.follow(order)
             case SeedOrder():
                 await node.seed(order)
+            case ImportOrder():
+                await run_import(node, order, confirm)
 
 
 def _check(order: Order) -> None:
@@ -483,4 +499,6 @@ def _source_of(order: PublishOrder) -> str:
 
 
 def _serves_apps(order: Order) -> bool:
-    return isinstance(order, FollowOrder) or (isinstance(order, PublishOrder) and not order.once)
+    return isinstance(order, FollowOrder | ImportOrder) or (
+        isinstance(order, PublishOrder) and not order.once
+    )

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:  # it loads slowly
+    from p2prss.feed.sources.opml import Subscription
 
 from p2prss.feed.origin.access import Access
 
@@ -54,4 +57,15 @@ class SeedOrder:
     patience: float | None = None  # as in FollowOrder
 
 
-Order = PublishOrder | FollowOrder | SeedOrder
+@dataclass(frozen=True, slots=True)
+class ImportOrder:
+    """Follow and publish what a list names; ``follow`` are links and keys, ``publish`` addresses of feeds."""
+
+    follow: "tuple[Subscription, ...]"
+    publish: "tuple[Subscription, ...]" = ()
+    once: bool = False
+    wanted: Wanted = field(default_factory=lambda: Wanted(latest=DEFAULT_LATEST))
+    patience: float | None = None  # as in FollowOrder
+
+
+Order = PublishOrder | FollowOrder | SeedOrder | ImportOrder

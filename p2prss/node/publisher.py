@@ -63,11 +63,13 @@ class Publisher:
         on_text: Callable[[], None],
         made: MadeFeed | None = None,
         shelf: Shelf | None = None,
+        turn: trio.CapacityLimiter | None = None,
     ) -> None:
         self._feed = feed
         self._order = order
         self._emit = emit
         self._confirm = confirm
+        self._turn = turn or trio.CapacityLimiter(1)  # one of several feeds' updates waits for it
         self._on_title = on_title
         self._on_text = on_text
         self._key = format_key(feed.key)
@@ -104,7 +106,8 @@ class Publisher:
         """
         while True:
             try:
-                report = await self.update()
+                async with self._turn:
+                    report = await self.update()
             except (FeedError, TryAgainError) as error:
                 if self._feed.drive.version <= 1:
                     raise

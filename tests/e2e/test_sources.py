@@ -1,14 +1,16 @@
 """Sources that are not feeds, through the real program: folders, sites, lists, downloads of others."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import feedparser
 import pytest
 
+from tests.e2e.conftest import Serve
 from tests.e2e.program import Start, fetch, run
-from tests.e2e.show import downloaded, hashes_of, served
+from tests.e2e.show import SMALL, Show, downloaded, hashes_of, served
 from tests.e2e.test_clients import run_client
 from tests.feed.sources.album import add, album, picture, tag
 from tests.feed.sources.hugo_site import BASE, make_site
@@ -125,3 +127,68 @@ async def test_a_hugo_site_is_read_at_a_follower(start: Start, tmp_path: Path) -
     again = await fetch(root, if_none_match=front.headers["etag"])
     assert again.status_code == 304
     assert "sandbox" in again.headers["content-security-policy"]
+
+
+def opml(*addresses: str) -> str:
+    lines = [f'<outline text="Folder"><outline text="Feed" xmlUrl="{one}"/></outline>' for one in addresses]
+    return f'<opml version="2.0"><body>{"".join(lines)}</body></opml>'
+
+
+async def test_a_list_publishes_a_library_and_comes_back_as_one(
+    shared_show: Callable[..., Show], serve: Serve, start: Start, tmp_path: Path
+) -> None:
+    shows = [shared_show(replace(SMALL, title=f"Show {number}", episodes=2)) for number in range(3)]
+    origins = [serve(show) for show in shows]
+    gone = f"{origins[0].url}/nothing.xml"
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    listed = [origins[0].feed_url, gone, secret.as_uri(), *(one.feed_url for one in (*origins, origins[1]))]
+    (tmp_path / "subscriptions.opml").write_text(opml(*listed))
+    done = await run("publish", tmp_path / "subscriptions.opml", "--once", home=tmp_path / "a", code=1)
+    assert len({event["key"] for event in done.events("published")}) == len(done.events("ready")) == 3
+    assert {event["failed"] for event in done.events("published")} == {0}
+    messages = [event["message"] for event in done.events("error")]
+    assert any("404" in message for message in messages)
+    assert any("only http and https addresses" in message for message in messages)
+    assert done.stderr.splitlines()[-1].endswith("2 of 5 feeds could not be published")
+
+    (tmp_path / "subscriptions.opml").write_text(opml(*(one.feed_url for one in origins)))
+    words = ("--listen", "127.0.0.1:0", *HTTP)
+    publisher = await start("publish", tmp_path / "subscriptions.opml", *words, home=tmp_path / "a")
+    ready = [await publisher.event("ready") for _ in shows]
+    assert {event["key"] for event in ready} == {event["key"] for event in done.events("published")}
+    for _ in shows:
+        assert (await publisher.event("published"))["unchanged"]
+
+    exported = await run("opml", "export", tmp_path / "mine.opml", home=tmp_path / "a")
+    assert exported.lines == [{"feeds": 3, "file": str(tmp_path / "mine.opml")}]
+    text = (tmp_path / "mine.opml").read_text()
+    for event in ready:
+        assert f'xmlUrl="{event["feed_url"]}"' in text  # the address of the node that runs
+        assert (await fetch(event["feed_url"])).status_code == 200
+
+    (tmp_path / "mine.opml").write_text(
+        text.replace("</body>", f'<outline text="Web" xmlUrl="{gone}"/></body>')
+    )
+    peer = ready[0]["listen"][0]
+    options = ("--once", "--peer", peer, "--no-dht", "--no-lan")
+    imported = await run("opml", "import", tmp_path / "mine.opml", *options, home=tmp_path / "b")
+    assert {event["key"] for event in imported.events("synced")} == {event["key"] for event in ready}
+    (web,) = [line for line in imported.lines if line.get("action") == "ordinary"]
+    assert "p2prss publish URL" in web["note"]
+    there = (await run("opml", "export", home=tmp_path / "b")).lines[0]
+    assert there["feeds"] == 3
+    assert "http://127.0.0.1:7737/feeds/" in there["opml"]  # nothing runs there: the usual address
+    own = await run("opml", "import", tmp_path / "mine.opml", home=tmp_path / "a")
+    assert [line["action"] for line in own.lines] == ["own", "own", "own", "ordinary"]
+
+
+async def test_a_list_that_makes_no_sense_is_one_line(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.opml"
+    bad.write_text("<opml><body><outline")
+    assert "cannot be read" in (await run("publish", bad, "--once", home=tmp_path / "a", code=1)).error
+    assert "cannot be read" in (await run("opml", "import", bad, home=tmp_path / "a", code=1)).error
+    bad.write_text(opml())
+    assert "lists no feeds" in (await run("publish", bad, "--once", home=tmp_path / "a", code=1)).error
+    gone = await run("opml", "import", tmp_path / "gone.opml", home=tmp_path / "a", code=1)
+    assert "no such file" in gone.error
