@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from p2prss import __version__
-from p2prss.cli import announcing, care, demo, diff, feeds, look, network, opml, peers
+from p2prss.cli import announcing, care, demo, diff, feeds, look, network, opml, page, peers
 from p2prss.cli.context import Context
 from p2prss.cli.output import Output
 from p2prss.errors import P2prssError
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (feeds, look, diff, peers, care, announcing, network, opml, demo):
+for module in (feeds, look, page, diff, peers, care, announcing, network, opml, demo):
     module.register(app)
 
 

@@ -1,4 +1,4 @@
-"""The commands that run a node: publish, follow, seed."""
+"""The commands that run a node: publish, follow, seed, up."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(publish)
     app.command()(follow)
     app.command()(seed)
+    app.command()(up)
 
 
 def publish(
@@ -218,6 +219,37 @@ def seed(
         raise UsageError("nothing to seed: give a KEY or --file LIST")
     order = SeedOrder(feeds=tuple(wanted), once=once, patience=_patience(timeout, once=once))
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, no_http=True, map_port=map_port))
+
+
+def up(
+    ctx: typer.Context,
+    listen: Listen = None,
+    peer: Peer = None,
+    bootstrap: Bootstrap = None,
+    no_dht: NoDht = False,
+    no_lan: NoLan = False,
+    map_port: MapPort = False,
+    http: Http = None,
+    no_http: NoHttp = False,
+    public_url: PublicUrl = None,
+    trust_proxy: TrustProxy = None,
+    http_host: HttpHost = None,
+    ready_only: ReadyOnly = False,
+) -> None:
+    """Run every feed that is saved in this home: publish, follow and seed each as it was asked for.
+
+    Shows can be added and removed on the page meanwhile; `p2prss page` prints its address.
+
+    Example: `p2prss up --listen 0.0.0.0:7738`
+    """
+    from p2prss.node.orders import UpOrder
+
+    apps = public_url, trust_proxy, http_host, ready_only
+    _run(
+        ctx,
+        UpOrder(),
+        NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps),
+    )
 
 
 def _run(ctx: typer.Context, order: "Order", network: NetworkOptions) -> None:

@@ -49,6 +49,7 @@ class Output:
     json: bool = False
     verbosity: int = 0  # -1 quiet, 0 normal, 1 verbose
     _bars: "ProgressBars | None" = None
+    _page_told: bool = False
     _tasks: "dict[tuple[str, str], TaskID]" = field(default_factory=dict)
 
     def data(self, value: Mapping[str, Any] | msgspec.Struct, text: str | None = None) -> None:
@@ -135,6 +136,11 @@ class Output:
             self.talk(f"peers reach this node at {', '.join(event.listen)}")
         if event.feed_url:
             self.talk(f"for any podcast app on this computer: {event.feed_url}")
+        if event.http and not self._page_told:
+            self._page_told = True
+            self.talk(
+                f"your page: {event.http}/ (p2prss page: the address that lets you change things there)"
+            )
 
     def _progress(self, event: Progress) -> None:
         if self.verbosity < 0 or not sys.stderr.isatty():

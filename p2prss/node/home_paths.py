@@ -56,6 +56,11 @@ class HomePaths:
         return self.path / "control.sock"
 
     @property
+    def page_token(self) -> Path:
+        """What a browser or a program has to show before it may change anything over HTTP."""
+        return self.path / "page-token"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that may write."""
         return self.path / "lock"

@@ -136,10 +136,10 @@ async def remove_feed(home: HomePaths, feed: SavedFeed) -> ListedFeed:
         saved = SavedFeeds(store)
         async with trio.open_nursery() as nursery:
             opener = FeedOpener(store, Exchange(store, nursery, patience=0.0))
-            keys = await _core_keys(opener, feed)
+            keys = await core_keys(opener, feed)
             for other in saved.all():
                 if other.key != feed.key:
-                    keys -= await _core_keys(opener, other)
+                    keys -= await core_keys(opener, other)
             nursery.cancel_scope.cancel()
         saved.delete(feed)
         for key in keys:
@@ -160,7 +160,7 @@ def _listed(feed: SavedFeed) -> ListedFeed:
     )
 
 
-async def _core_keys(opener: FeedOpener, saved: SavedFeed) -> set[CoreKey]:
+async def core_keys(opener: FeedOpener, saved: SavedFeed) -> set[CoreKey]:
     """The keys of a feed's logs, as far as what is here names them."""
     feed = await opener.open(saved, eager=False)
     if feed.db.length:

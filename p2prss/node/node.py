@@ -38,6 +38,7 @@ from p2prss.net.exchange import Exchange
 from p2prss.net.lan.lan import Lan
 from p2prss.net.nat_pmp import Transport
 from p2prss.net.swarm.swarm import Swarm
+from p2prss.node.actions import NodeActions
 from p2prss.node.control import serve_control
 from p2prss.node.events import Error, Event, Notice, Ready, Withdrawn
 from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address
@@ -46,7 +47,7 @@ from p2prss.node.forwarded_port import forward_port
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
-from p2prss.node.orders import FollowOrder, ImportOrder, Order, PublishOrder, SeedOrder, Wanted
+from p2prss.node.orders import FollowOrder, ImportOrder, Order, PublishOrder, SeedOrder, UpOrder, Wanted
 from p2prss.node.patience import Patience, keep_trying
 from p2prss.node.peer_finding import open_swarm
 from p2prss.node.publisher import Confirm, Publisher
@@ -68,7 +69,8 @@ class Node:
     def __init__(self, settings: NodeSettings, store: Store, nursery: trio.Nursery, emit: Emit) -> None:
         self.settings = settings
         self.store = store
-        self.emit = emit
+        self.actions = NodeActions(self, nursery)
+        self.emit = self.actions.overhear(emit)
         self.saved = SavedFeeds(store)
         self.exchange = Exchange(store, nursery, on_conflict=self._tell_conflict)
         self.opener = FeedOpener(store, self.exchange)
@@ -114,6 +116,11 @@ class Node:
     def end_http(self) -> None:
         """Take no new requests of podcast apps; answers on their way get a moment to finish."""
         self._http_end.set()
+
+    @property
+    def http_ends(self) -> bool:
+        """Whether ``end_http`` was called."""
+        return self._http_end.is_set()
 
     def tell(self, message: str) -> None:
         """Say something to whoever started the node."""
@@ -206,7 +213,8 @@ class Node:
                 made=made,
                 turn=turn,
             )
-            await publisher.run(once=order.once)
+            with feed.scope:
+                await publisher.run(once=order.once)
         except FetchError as error:
             if source.startswith("file:"):  # then it is not the network's fault
                 raise FeedError(str(error)) from None
@@ -220,15 +228,8 @@ class Node:
 
     def _forget(self, feed: OpenFeed) -> None:
         """Leave nothing of a new feed behind."""
-        self.library.remove(feed)
-        self.feeds.remove(feed)
+        self.close_feed(feed)
         with suppress(StorageError):  # of a disk that is full, say
-            if self.lan is not None:
-                self.lan.discard(feed.db.log.discovery_key)
-            if self.swarm is not None:
-                self.swarm.leave(feed.db.log.discovery_key)
-            for core in feed.cores:
-                self.exchange.forget(core.key)
             self.saved.delete(feed.saved)
             for core in feed.cores:
                 self.store.remove(core.key)
@@ -302,10 +303,11 @@ class Node:
         try:
             if feed.conflict is not None:
                 raise feed.conflict
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._heed_withdrawal, feed)
-                await run(once=once)
-                nursery.cancel_scope.cancel()
+            with feed.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._heed_withdrawal, feed)
+                    await run(once=once)
+                    nursery.cancel_scope.cancel()
             if feed.conflict is not None:  # of its second log, which was not open yet
                 raise feed.conflict
         except (ConflictError, BaseExceptionGroup) as error:
@@ -367,6 +369,20 @@ class Node:
             self.swarm.join(topic, server=True, client=eager)
         return feed
 
+    def close_feed(self, feed: OpenFeed) -> None:
+        """Have nothing to do with a feed any more; what is stored of it stays."""
+        feed.scope.cancel()
+        self.feeds = [one for one in self.feeds if one is not feed]
+        self.library.remove(feed)
+        topic = feed.db.log.discovery_key
+        if self.lan is not None:
+            self.lan.discard(topic)
+        if self.swarm is not None:
+            self.swarm.leave(topic)
+        for core in feed.cores:
+            self.exchange.forget(core.key)
+        self.opener.forget(feed)
+
     def _remember(self, link: FeedLink, role: Role, wanted: Wanted | None) -> SavedFeed:
         """Save what is asked for, on top of what is known of the feed already."""
         saved = self.saved.get(link.key) or new_feed(link.key, role)
@@ -402,8 +418,10 @@ class Node:
         sockets = await trio.to_thread.run_sync(self._bind_http, address, bind_tcp)
         serving = self.settings.serving
         serving = replace(serving, allowed_hosts=serving.allowed_hosts | {address.host})
+        await self.actions.start()
+        app = create_app(self.library, serving, self.actions)
         serve = partial(serve_http, shutdown=self._http_end, shield=True)
-        host, port = (await self._nursery.start(serve, create_app(self.library, serving), sockets))[0]
+        host, port = (await self._nursery.start(serve, app, sockets))[0]
         self.http_url = f"http://{Address(_LOOPBACK.get(host, host), port)}"
 
     def _bind_http(
@@ -464,6 +482,10 @@ async def run_order(settings: NodeSettings, order: Order, emit: Emit, confirm: C
                 await node.seed(order)
             case ImportOrder():
                 await run_import(node, order, confirm)
+            case UpOrder():
+                await node.actions.run_saved()
+        if not order.once:  # its feed was removed on the page, which goes on
+            await trio.sleep_forever()
 
 
 def _check(order: Order) -> None:
@@ -499,6 +521,6 @@ def _source_of(order: PublishOrder) -> str:
 
 
 def _serves_apps(order: Order) -> bool:
-    return isinstance(order, FollowOrder | ImportOrder) or (
+    return isinstance(order, FollowOrder | ImportOrder | UpOrder) or (
         isinstance(order, PublishOrder) and not order.once
     )

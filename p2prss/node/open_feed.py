@@ -1,6 +1,6 @@
 """Feeds that are open: their drives, standing on stored logs and on the peers that have the rest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -31,6 +31,7 @@ class OpenFeed:
     archive: FeedArchive
     db: PeerCore
     cores: list[PeerCore]  # those that are open: the first is ``db``, the last that of ``blobs``
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)  # of whoever keeps it
 
     @property
     def key(self) -> CoreKey:
@@ -97,6 +98,11 @@ class FeedOpener:
 
         drive = AnyDrive(db, open_core)
         return OpenFeed(saved, drive, FeedArchive(drive), db, cores)
+
+    def forget(self, feed: OpenFeed) -> None:
+        """A feed is closed: its cores are opened anew when it comes back."""
+        for core in feed.cores:
+            self._cores.pop(core.key, None)
 
     async def _core(
         self, key: CoreKey, manifest: Manifest | None, key_pair: KeyPair | None, eager: bool

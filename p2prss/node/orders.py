@@ -68,4 +68,11 @@ class ImportOrder:
     patience: float | None = None  # as in FollowOrder
 
 
-Order = PublishOrder | FollowOrder | SeedOrder | ImportOrder
+@dataclass(frozen=True, slots=True)
+class UpOrder:
+    """Run every feed that is saved in the home."""
+
+    once: bool = False  # for ever, always
+
+
+Order = PublishOrder | FollowOrder | SeedOrder | ImportOrder | UpOrder

@@ -1,7 +1,7 @@
 """The HTTP application: its routes, and the guard that every request passes first.
 
-Routes to come have their place in ``_Routes.table``: published sites, metrics, the API with its
-token. Whatever changes something does not belong behind this guard alone.
+Routes to come have their place in ``_Routes.table``, such as metrics. Whatever changes something does not
+belong behind this guard alone: ``page_routes`` and ``api`` ask for more.
 """
 
 import re
@@ -19,13 +19,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2prss.errors import P2prssError, WithdrawnFeedError
+from p2prss.serve.actions import HomeActions
+from p2prss.serve.api import Api
 from p2prss.serve.files import find_asset, find_episode
 from p2prss.serve.hosts import Reached, base_url, inner_path, reached_by
 from p2prss.serve.library import Library, ServedFeed, ServeSettings
 from p2prss.serve.listings import AllShows, Listing, OneShow
 from p2prss.serve.media import NOT_NOW, Media, MediaResponse
 from p2prss.serve.opml import render_opml
-from p2prss.serve.pages import Pages
+from p2prss.serve.page_routes import PageRoutes
 from p2prss.serve.responses import (
     CORS_HEADERS,
     PREFLIGHT_HEADERS,
@@ -48,15 +50,18 @@ METHODS: Final = "GET, HEAD, OPTIONS"
 BASE_URL: Final = "p2prss.base_url"
 """Where in the scope the guard leaves what all absolute URLs of the answer start with."""
 
-Answer = Response | MediaResponse
+Answer = Response | MediaResponse | ASGIApp
 
+_POST_PATHS: Final = re.compile(r"/add|/shows/[^/]+/remove|/api/v1/feeds(/[^/]+/remove)?")
 _KEY_TEXT: Final = re.compile(r"[a-z0-9]{52}|[0-9a-f]{64}")
 
 
-def create_app(library: Library, settings: ServeSettings | None = None) -> ASGIApp:
-    """The application over ``library``, for any ASGI server on trio."""
+def create_app(
+    library: Library, settings: ServeSettings | None = None, actions: HomeActions | None = None
+) -> ASGIApp:
+    """The application over ``library``, for any ASGI server on trio; without ``actions`` for reading only."""
     settings = settings or ServeSettings()
-    routes = _Routes(library, settings)
+    routes = _Routes(library, settings, actions)
     inner = Starlette(routes=routes.table(), exception_handlers={HTTPException: _refused})
     inner.router.redirect_slashes = False
     return _Guard(inner, settings)
@@ -93,12 +98,12 @@ class _Guard:
             answer = plain(413, "this body is too large", connection="close")
         elif reached is None:
             answer = plain(421, "this server does not answer to that host name")
-        elif scope["method"] not in METHODS.split(", "):
-            answer = plain(405, "method not allowed", allow=METHODS)
         else:
             answer = self._app
             path = inner_path(scope["path"], reached, self._settings)
             scope = {**scope, "path": path, BASE_URL: base_url(reached, self._settings)}
+            if scope["method"] not in METHODS.split(", ") and not accepts_post(scope):
+                answer = plain(405, "method not allowed", allow=METHODS)
         await answer(scope, receive, send_guarded)
 
 
@@ -116,6 +121,11 @@ def _origin_form(scope: Scope) -> Scope:
 def _reached(scope: Scope, settings: ServeSettings) -> Reached | None:
     peer = scope["client"][0] if scope.get("client") else ""
     return reached_by(scope["scheme"], host_of(scope), peer, Headers(scope=scope), settings)
+
+
+def accepts_post(scope: Scope) -> bool:
+    """Whether this is a request to change something, at one of the few places for that."""
+    return scope["method"] == "POST" and _POST_PATHS.fullmatch(scope["path"]) is not None
 
 
 def host_of(scope: Scope) -> str | None:
@@ -140,16 +150,16 @@ def _allow(status: int) -> dict[str, str]:
 class _Routes:
     """What each URL answers."""
 
-    def __init__(self, library: Library, settings: ServeSettings) -> None:
+    def __init__(self, library: Library, settings: ServeSettings, actions: HomeActions | None) -> None:
         self._library = library
         self._ready_only = settings.ready_only
         self._feeds = FeedAnswers()
-        self._pages = Pages()
+        self._page = PageRoutes(library, actions, self._base_url)
+        self._api = Api(library, actions, self._page.live, self._base_url)
 
     def table(self) -> list[Route]:
         """All routes."""
         return [
-            self._route("/", self.index),
             self._route("/feeds/{feed}/feed.xml", self.feed_xml),
             self._route("/feeds/{feed}/episodes/{item_id}/{number}/{name}", self.episode),
             self._route("/feeds/{feed}/assets/{name}", self.asset),
@@ -160,6 +170,8 @@ class _Routes:
             self._route("/healthz", self.healthz),
             self._route("/readyz", self.readyz),
             self._route("/static/{name}", self.static),
+            *self._page.table(self._route),
+            *self._api.table(),
         ]
 
     def _route(self, path: str, answer: Callable[[Request], Awaitable[Answer]]) -> Route:
@@ -231,10 +243,6 @@ class _Routes:
             raise HTTPException(404)
         return MediaResponse(found, deadline) if isinstance(found, Media) else found
 
-    async def index(self, request: Request) -> Answer:
-        """The page."""
-        return await self._pages.index(self._library, self._base_url(request))
-
     async def opml(self, request: Request) -> Answer:
         """The list of feeds, for apps that import one."""
         return coded(
@@ -246,8 +254,8 @@ class _Routes:
         )
 
     async def static(self, request: Request) -> Answer:
-        """The style sheet of the page."""
-        found = self._pages.static(request.path_params["name"], request.headers.get("if-none-match"))
+        """The style sheet and the script of the page."""
+        found = self._page.pages.static(request.path_params["name"], request.headers.get("if-none-match"))
         if found is None:
             raise HTTPException(404)
         return found

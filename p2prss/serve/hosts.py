@@ -19,7 +19,9 @@ from p2prss.serve.proxies import clean_prefix, is_trusted, read_forwarded
 
 MAX_HOST_LENGTH: Final = 255  # characters; the longest DNS name
 
-_OWN_FOLDERS: Final = frozenset({"api", "feeds", "static"})  # a proxy has to take such a sub-path away
+_OWN_FOLDERS: Final = frozenset(
+    {"api", "feeds", "shows", "static"}
+)  # a proxy has to take such a sub-path away
 
 _AUTHORITY: Final = re.compile(
     r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?)\.?(:(?P<port>[0-9]{1,5}))?"

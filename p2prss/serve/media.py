@@ -112,7 +112,7 @@ class MediaResponse:
             return
         ending: ASGIApp | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_disconnect, receive, nursery.cancel_scope)
+            nursery.start_soon(cancel_on_disconnect, receive, nursery.cancel_scope)
             whole = ByteRange(0, media.byte_length, media.byte_length)
             ending = await _stream(media, part or whole, self._deadline, start, send)
             nursery.cancel_scope.cancel()
@@ -121,7 +121,8 @@ class MediaResponse:
             await ending(scope, receive, send)
 
 
-async def _cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
+async def cancel_on_disconnect(receive: Receive, scope: trio.CancelScope) -> None:
+    """Cancel an answer when its client hangs up."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

@@ -1,91 +1,186 @@
-"""The page a person sees at ``/``.
+"""The pages a person sees.
 
-Plain HTML with one style sheet: nothing on it needs a script, and its policy allows none. All texts
-come from strangers and are escaped by the templates.
+Plain HTML with one style sheet that reads well without a script; one small script adds the player,
+copying, and progress that moves. All texts come from strangers: the templates escape them, and show notes
+go through ``show_notes``. A show that cannot be read now is shown as far as it is known.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 import trio
 from starlette.responses import Response
 
 from p2prss.errors import P2prssError
-from p2prss.feed.model import ArchivedItem, Role
-from p2prss.serve.delivery import delivery
+from p2prss.feed.model import ArchivedItem
+from p2prss.feed.notes import Texts, texts_of
+from p2prss.serve.actions import DiskUse, HomeActions
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.ranges import if_none_match_hits
-from p2prss.serve.responses import not_modified
-from p2prss.serve.urls import asset_path, enclosures, episode_path, feed_path, stored_name
-from p2prss.serve.xml_text import as_xml_text
-from p2prss.units import MB
+from p2prss.serve.responses import SANDBOX_POLICY, not_modified
+from p2prss.serve.show_notes import clean_notes, excerpt
+from p2prss.serve.views import (
+    EpisodeView,
+    ShowView,
+    bare_show,
+    cover_among,
+    cover_of,
+    display_text,
+    episode,
+    format_bytes,
+    format_length,
+    pictures_of,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-SHOWS_WITH_EPISODES: Final = 50  # the others are listed by name only, so that the page stays quick
-EPISODES_PER_SHOW: Final = 5
-SHOW_SECONDS: Final = 2.0  # how long the page waits for a show that is still at a peer
+SHOWS_READ: Final = 50  # the others are listed by name only, so that the page stays quick
+LATEST_EPISODES: Final = 8  # of all shows together, on the first page
+EPISODES_PER_PAGE: Final = 30
+SHOW_SECONDS: Final = 2.0  # how long a page waits for a show that is still at a peer
+NOTES_SECONDS: Final = 1.0  # and for the beginnings of show notes
+MAX_QR_LENGTH: Final = 1000  # characters; a denser picture is hard to read from a screen
 
 PAGE_POLICY: Final = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; media-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_STATIC_TYPES: Final = {"page.css": "text/css; charset=utf-8"}
+_STATIC_TYPES: Final = {
+    "icon.svg": "image/svg+xml",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeView:
-    """An episode as the page shows it; ``path`` is None while its media is not captured."""
+class Visitor:
+    """Who looks: ``form_value`` goes into forms, None where nothing may be changed.
 
-    title: str
-    date: str  # ISO 8601
-    path: str | None = None  # relative to the page
-    mime_type: str = ""
-    size: str = ""
+    ``base_url`` is the beginning of absolute URLs, ``root`` that of relative ones: the way from the page
+    to the server's root, so that pages work below any path of a reverse proxy. ``can_sign_in``: there
+    is something to be let into.
+    """
 
-    @property
-    def is_video(self) -> bool:
-        """Which player it needs."""
-        return self.mime_type.startswith("video/")
-
-
-@dataclass(frozen=True, slots=True)
-class ShowView:
-    """A show as the page shows it; ``episodes`` is None while its list cannot be had."""
-
-    title: str
-    feed_url: str
-    peers: int
-    image: str | None = None
-    item_count: int = 0
-    episodes: Sequence[EpisodeView] | None = None
+    base_url: str
+    root: str = "./"
+    form_value: str | None = None
+    can_sign_in: bool = False
 
 
 class Pages:
     """Answers for people."""
 
-    async def index(self, library: Library, base_url: str) -> Response:
-        """The page."""
-        feeds = library.feeds()
-        views = [_bare_view(feed, base_url) for feed in feeds]
+    def __init__(self, library: Library, actions: HomeActions | None = None) -> None:
+        self._library = library
+        self._actions = actions
+
+    async def index(self, visitor: Visitor) -> Response:
+        """All shows, and the newest episodes of all of them."""
+        feeds = self._library.feeds()
+        shows = [self._bare(feed, visitor) for feed in feeds]
+        newest: list[tuple[float, ServedFeed, ArchivedItem, str | None]] = []
 
         async def fill(place: int, feed: ServedFeed) -> None:
             # Where it cannot be had, the view stays bare: the page says that its episodes are not here yet.
             with suppress(P2prssError), trio.move_on_after(SHOW_SECONDS):
-                views[place] = await _full_view(feed, base_url)
+                image, items = await cover_of(feed), await feed.archive.items()
+                shows[place] = replace(shows[place], image=image, item_count=len(items))
+                newest.extend(
+                    ((item.published or item.first_seen).timestamp(), feed, item, image)
+                    for item in items[:LATEST_EPISODES]
+                )
 
         async with trio.open_nursery() as nursery:
-            for place, feed in enumerate(feeds[:SHOWS_WITH_EPISODES]):
+            for place, feed in enumerate(feeds[:SHOWS_READ]):
                 nursery.start_soon(fill, place, feed)
-        html = _templates().get_template("index.html").render(shows=views)
-        headers = {"content-security-policy": PAGE_POLICY, "cache-control": "no-cache"}
-        return Response(html, headers=headers, media_type="text/html")
+        newest.sort(key=lambda one: one[0], reverse=True)
+        chosen = newest[:LATEST_EPISODES]
+        episodes = await self._episodes([(feed, item, {"image": image}) for _, feed, item, image in chosen])
+        return self._page(
+            "index.html",
+            visitor,
+            shows=shows,
+            episodes=episodes,
+            disk=await self._disk(),
+            problems=[display_text(text, 400) for text in self._actions.problems] if self._actions else (),
+        )
+
+    async def show(self, feed: ServedFeed, visitor: Visitor, page: int) -> Response | None:
+        """One show with a page of its episodes; None where it has no such page."""
+        view, items, texts = self._bare(feed, visitor), tuple[ArchivedItem, ...](), Texts()
+        with suppress(P2prssError), trio.move_on_after(SHOW_SECONDS):
+            info = await feed.archive.info()
+            items = tuple(await feed.archive.items())
+            view = replace(view, image=cover_among(feed, info.channel_assets), item_count=len(items))
+            texts = texts_of(await feed.archive.channel())
+            notes = await _clean(texts.notes, pictures_of(feed, info.channel_assets, visitor.root))
+            view = replace(view, author=display_text(texts.author), notes=notes)
+        start = (page - 1) * EPISODES_PER_PAGE
+        if page > 1 and start >= len(items):
+            return None
+        window = items[start : start + EPISODES_PER_PAGE]
+        episodes = await self._episodes([(feed, item, {"image": view.image}) for item in window])
+        return self._page(
+            "show.html",
+            visitor,
+            show=view,
+            episodes=episodes,
+            page=page,
+            pages=max((len(items) + EPISODES_PER_PAGE - 1) // EPISODES_PER_PAGE, 1),
+        )
+
+    async def episode(self, feed: ServedFeed, item_id: str, visitor: Visitor) -> Response | None:
+        """One episode with its show notes; None where there is none of that id."""
+        item, image, texts, notes = None, None, Texts(), ""
+        with suppress(P2prssError), trio.move_on_after(SHOW_SECONDS):
+            image = await cover_of(feed)
+            item = await feed.archive.item(item_id)
+            if item is not None:
+                texts = texts_of(await feed.archive.item_xml(item))
+                notes = await _clean(texts.notes, pictures_of(feed, item.assets, visitor.root))
+        if item is None:
+            return None
+        own = cover_among(feed, item.assets)
+        view = await episode(feed, item, image=own or image, length=format_length(texts.seconds))
+        show = self._bare(feed, visitor)
+        return self._page("episode.html", visitor, show=show, episode=view, notes=notes)
+
+    def add(
+        self, visitor: Visitor, *, status: int = 200, source: str = "", latest: str = "3", error: str = ""
+    ) -> Response:
+        """The form that adds a show."""
+        texts = {"source": source, "latest": latest, "error": display_text(error, 600)}
+        return self._page("add.html", visitor, status=status, **texts)
+
+    def removal(self, feed: ServedFeed, visitor: Visitor) -> Response:
+        """The question whether a show is really to be removed."""
+        return self._page("remove.html", visitor, show=self._bare(feed, visitor))
+
+    def refusal(self, visitor: Visitor, status: int, text: str) -> Response:
+        """Why something was not done."""
+        return self._page("refused.html", visitor, status=status, text=text)
+
+    def qr(self, feed: ServedFeed, base_url: str, wanted: str) -> Response | None:
+        """A QR code as SVG: of the ``link`` for other programs like this one, or of the ``feed`` address."""
+        import segno
+
+        state = self._actions.state(feed.key) if self._actions is not None else None
+        view = bare_show(feed, base_url, state)
+        text = {"link": view.link or f"p2prss://{view.key}", "feed": view.feed_url}.get(wanted)
+        if text is None or len(text) > MAX_QR_LENGTH:
+            return None
+        out = BytesIO()
+        segno.make(text, error="m", micro=False).save(out, kind="svg", border=3, light="#fff", omitsize=True)
+        headers = {"content-security-policy": SANDBOX_POLICY, "cache-control": "no-cache"}
+        return Response(out.getvalue(), headers=headers, media_type="image/svg+xml")
 
     def static(self, name: str, if_none_match: str | None) -> Response | None:
         """A file the page needs; None where there is none of that name."""
@@ -99,35 +194,48 @@ class Pages:
             body, headers={"content-type": _STATIC_TYPES[name], "etag": etag, "cache-control": caching}
         )
 
+    def _bare(self, feed: ServedFeed, visitor: Visitor) -> ShowView:
+        state = self._actions.state(feed.key) if self._actions is not None else None
+        return bare_show(feed, visitor.base_url, state)
 
-def _bare_view(feed: ServedFeed, base_url: str) -> ShowView:
-    return ShowView(as_xml_text(feed.title), f"{base_url}{feed_path(feed.key)}feed.xml", feed.peers)
+    async def _disk(self) -> Mapping[str, str] | None:
+        if self._actions is None:
+            return None
+        use: DiskUse = await self._actions.disk()
+        return {"used": format_bytes(use.used_bytes), "free": format_bytes(use.free_bytes)}
+
+    async def _episodes(
+        self, wanted: Sequence[tuple[ServedFeed, ArchivedItem, Mapping[str, str | None]]]
+    ) -> Sequence[EpisodeView]:
+        """Views of episodes, with the beginning of their notes where these are here in time."""
+        views: list[EpisodeView] = []
+        for feed, item, more in wanted:
+            views.append(await episode(feed, item, **more))
+
+        async def fill(place: int, feed: ServedFeed, item: ArchivedItem) -> None:
+            with suppress(P2prssError), trio.move_on_after(NOTES_SECONDS):
+                texts = texts_of(await feed.archive.item_xml(item))
+                length = format_length(texts.seconds)
+                short = display_text(await trio.to_thread.run_sync(excerpt, texts.notes), 400)
+                views[place] = replace(views[place], excerpt=short, length=length)
+
+        async with trio.open_nursery() as nursery:
+            for place, (feed, item, _) in enumerate(wanted):
+                nursery.start_soon(fill, place, feed, item)
+        return views
+
+    def _page(self, template: str, visitor: Visitor, *, status: int = 200, **values: object) -> Response:
+        html = (
+            _templates()
+            .get_template(template)
+            .render(root=visitor.root, visitor=visitor, static=_static_versions(), **values)
+        )
+        headers = {"content-security-policy": PAGE_POLICY, "cache-control": "no-store"}
+        return Response(html, status, headers=headers, media_type="text/html")
 
 
-async def _full_view(feed: ServedFeed, base_url: str) -> ShowView:
-    info = await feed.archive.info()
-    items = await feed.archive.items()
-    images = (asset for asset in info.channel_assets if asset.role == Role.IMAGE)
-    image = next((path for asset in images if (path := asset_path(feed.key, asset))), None)
-    episodes = [_episode_view(feed, item) for item in items[:EPISODES_PER_SHOW]]
-    bare = _bare_view(feed, base_url)
-    return ShowView(bare.title, bare.feed_url, bare.peers, _relative(image), len(items), episodes)
-
-
-def _episode_view(feed: ServedFeed, item: ArchivedItem) -> EpisodeView:
-    date = (item.published or item.first_seen).date().isoformat()
-    view = partial(EpisodeView, as_xml_text(item.title) or "Untitled episode", date)
-    for number, asset in enumerate(enclosures(item), 1):
-        path, stored = episode_path(feed.key, item, number, asset), stored_name(asset)
-        if path and stored:
-            size = f"{(asset.byte_length or 0) / MB:.1f} MB"
-            return view(_relative(path), delivery(asset.mime_type, stored[1]).mime_type, size)
-    return view()
-
-
-def _relative(path: str | None) -> str | None:
-    """Relative to the page, so that it works below any path of a reverse proxy."""
-    return path.lstrip("/") if path else None
+async def _clean(notes: str, pictures: Mapping[str, str]) -> str:
+    return await trio.to_thread.run_sync(partial(clean_notes, notes, pictures))
 
 
 @cache
@@ -147,3 +255,9 @@ def _templates() -> "Environment":
 def _static_file(name: str) -> tuple[bytes, str]:
     body = (files("p2prss.serve") / "static" / name).read_bytes()
     return body, f'"{sha256(body).hexdigest()[:32]}"'
+
+
+@cache
+def _static_versions() -> Mapping[str, str]:
+    """The URL of each static file with its version in it, so that no old copy is used."""
+    return {name: f"static/{name}?v={json.loads(_static_file(name)[1])[:8]}" for name in _STATIC_TYPES}

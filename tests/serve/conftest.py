@@ -8,6 +8,7 @@ import brotli  # type: ignore[import-untyped]  # it has no stubs
 import pytest
 import trio
 
+from p2prss.serve.actions import HomeActions
 from p2prss.serve.app import create_app
 from p2prss.serve.library import ServeSettings
 from p2prss.serve.server import bind_tcp, serve_http
@@ -96,12 +97,14 @@ StartServer = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 async def start_server() -> AsyncIterator[StartServer]:
-    """``await start_server(feed, ...)`` serves these feeds; ``settings=`` as for the application."""
+    """``await start_server(feed, ...)`` serves these feeds; the rest is as for the application."""
     async with trio.open_nursery() as nursery:
 
-        async def start(*feeds: MemoryFeed, settings: ServeSettings | None = None) -> Client:
+        async def start(
+            *feeds: MemoryFeed, settings: ServeSettings | None = None, actions: HomeActions | None = None
+        ) -> Client:
             library = MemoryLibrary(list(feeds))
-            app = create_app(library, settings)
+            app = create_app(library, settings, actions)
             addresses = await nursery.start(serve_http, app, bind_tcp("127.0.0.1", 0))
             return Client(addresses[0][1], library)
 

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2prss.errors import NoPeersError
 from p2prss.serve.app import create_app
 from p2prss.serve.delivery import delivery
 from p2prss.serve.hosts import is_allowed
 from p2prss.serve.library import ServeSettings
-from tests.fakes.memory_drive import MemoryFeed, Trouble
+from tests.fakes.memory_drive import MemoryFeed
 from tests.serve.conftest import StartServer
 
 SETTINGS = ServeSettings(allowed_hosts=frozenset({"pods.example.org", "192.168.1.5", "fe80::1"}))
@@ -154,54 +153,6 @@ async def test_health_and_readiness(start_server: StartServer) -> None:
     client.library.ready = False
     assert (await client.request("/readyz")).status == 503
     assert (await client.request("/healthz")).status == 200
-
-
-# The page
-
-
-async def test_the_page_lists_shows_and_their_episodes(start_server: StartServer) -> None:
-    feed = MemoryFeed(title="Ü & <b>bold</b>", peers=3)
-    feed.add("g", feed.asset("enclosure", "https://example.org/1.mp3", b"x" * 1_500_000), title="<img src=x>")
-    feed.add("h", title='" onmouseover="alert(1)')
-    client = await start_server(feed)
-    reply = await client.request("/")
-    assert reply.headers["content-type"] == "text/html; charset=utf-8"
-    assert "Ü &amp; &lt;b&gt;bold&lt;/b&gt;" in reply.text
-    assert "<img src=x>" not in reply.text
-    assert '" onmouseover=' not in reply.text
-    assert f"http://127.0.0.1:{client.port}/feeds/{feed.key_text}/feed.xml" in reply.text
-    assert "3 peers" in reply.text
-    assert "1.5 MB" in reply.text
-    assert "<script" not in reply.text
-    path = "/" + reply.text.partition('<audio controls preload="none" src="')[2].partition('"')[0]
-    assert len((await client.request(path)).body) == 1_500_000
-
-
-async def test_the_page_allows_no_script_and_no_foreign_load(start_server: StartServer) -> None:
-    client = await start_server(MemoryFeed())
-    reply = await client.request("/")
-    policy = reply.headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'")
-    assert "script-src" not in policy
-    assert "unsafe" not in policy
-    assert "style=" not in reply.text
-    style = await client.request("/static/page.css")
-    assert style.headers["content-type"].startswith("text/css")
-    again = await client.request("/static/page.css", If_None_Match=style.headers["etag"])
-    assert (again.status, again.body) == (304, b"")
-
-
-async def test_a_show_that_is_not_here_yet_is_listed_all_the_same(start_server: StartServer) -> None:
-    feed = MemoryFeed()
-    feed.drive.troubles["/p2prss.json"] = Trouble(error=NoPeersError("nobody"))
-    reply = await (await start_server(feed)).request("/")
-    assert reply.status == 200
-    assert "A show" in reply.text
-    assert "not here yet" in reply.text
-
-
-async def test_an_empty_library(start_server: StartServer) -> None:
-    assert "No shows yet" in (await (await start_server()).request("/")).text
 
 
 async def test_opml_lists_the_feed_urls(start_server: StartServer) -> None:

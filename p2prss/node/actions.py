@@ -1,0 +1,266 @@
+"""What the page and the API have a node do: open feeds while it runs, remove them, run the saved ones.
+
+A feed that is opened here is kept by a task of the node. What goes wrong with it ends this task and
+is told: the node, and the other feeds, go on.
+"""
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from p2prss.crypto.key_text import format_key
+from p2prss.crypto.keys import CoreKey
+from p2prss.errors import P2prssError, StorageError, UsageError
+from p2prss.feed.origin.url import redact, source_url
+from p2prss.node.control import node_status
+from p2prss.node.events import Error, Event, Notice, Progress, Published, Synced
+from p2prss.node.inspection import core_keys
+from p2prss.node.link_text import FeedLink
+from p2prss.node.open_feed import OpenFeed
+from p2prss.node.orders import DEFAULT_LATEST, FollowOrder, Order, PublishOrder, SeedOrder, Wanted
+from p2prss.node.page_token import read_token
+from p2prss.node.saved_feeds import Role, SavedFeed
+from p2prss.serve.actions import AddRequest, DiskUse, FeedState, Work
+
+if TYPE_CHECKING:
+    from p2prss.node.node import Node
+
+ADD_SECONDS: Final = 20.0  # that whoever adds a feed waits for what comes of it at first
+DISK_SECONDS: Final = 5.0  # for which the disk is not looked at again
+OTHERS_SECONDS: Final = 0.5  # to find out which logs another feed has
+MAX_PROBLEMS: Final = 5  # kept of feeds that are not here
+STAT_BLOCK_BYTES: Final = 512  # the unit of st_blocks
+
+Emit = Callable[[Event], None]
+
+
+class NodeActions:
+    """Satisfies ``serve.actions.HomeActions``; lives in its node's nursery."""
+
+    def __init__(self, node: "Node", nursery: trio.Nursery) -> None:
+        self.token = ""
+        self.problems: Sequence[str] = deque[str](maxlen=MAX_PROBLEMS)
+        self._node = node
+        self._nursery = nursery
+        self._work: dict[str, Work] = {}  # by key, in text
+        self._troubles: dict[str, str] = {}  # likewise
+        self._disk: tuple[float, DiskUse] | None = None
+
+    async def start(self) -> None:
+        """Have the token at hand. Raises: StorageError."""
+        self.token = await trio.to_thread.run_sync(read_token, self._node.settings.home)
+
+    def overhear(self, emit: Emit) -> Emit:
+        """``emit``, which also lets us know what feeds are at."""
+
+        def hear(event: Event) -> None:
+            match event:
+                case Progress(key=key, done=done, total=total, unit=unit):
+                    self._work[key] = Work(done, total, unit)
+                case Synced(key=key) | Published(key=key):
+                    self._work.pop(key, None)
+                    self._troubles.pop(key, None)
+                case Error(message=message, key=str(key)):
+                    self._troubles[key] = message
+            emit(event)
+
+        return hear
+
+    @property
+    def ending(self) -> bool:
+        """Whether the node takes no new requests any more."""
+        return self._node.http_ends
+
+    def state(self, key: CoreKey) -> FeedState | None:
+        """What a feed is at."""
+        feed = self._open_feed(key)
+        if feed is None:
+            return None
+        text = format_key(key)
+        work = self._work.get(text)
+        if work is not None and work.total is not None and work.done >= work.total:
+            work = None
+        conflict = feed.conflict
+        return FeedState(
+            role=feed.saved.role.value,
+            link=self._node.ready(feed, with_feed_url=True).link,
+            stored_bytes=sum(
+                core.byte_length * core.held_total // core.length for core in feed.cores if core.length
+            ),
+            work=work,
+            problem=str(conflict) if conflict is not None else self._troubles.get(text),
+        )
+
+    async def disk(self) -> DiskUse:
+        """What the home takes."""
+        now = trio.current_time()
+        if self._disk is None or now - self._disk[0] > DISK_SECONDS:
+            self._disk = now, await trio.to_thread.run_sync(self._look_at_disk)
+        return self._disk[1]
+
+    async def status(self) -> msgspec.Struct:
+        """The same that the control socket answers."""
+        return await node_status(self._node)
+
+    async def add(self, request: AddRequest) -> CoreKey:
+        """Open a feed and keep it."""
+        source = request.source.strip()
+        latest = request.latest
+        order: Order
+        if source.lower().startswith(("http://", "https://")):
+            wanted = Wanted(latest=None if latest is msgspec.UNSET else latest)
+            source = source_url(source)
+            order = PublishOrder(source, wanted=wanted, confirmed=request.confirmed)
+            saved = self._node.saved.by_source(source)
+            key = None if saved is None else saved.core_key
+        else:
+            wanted = Wanted(latest=DEFAULT_LATEST if latest is msgspec.UNSET else latest)
+            order = FollowOrder(source, wanted=wanted)
+            key = FeedLink.parse(source).key
+        if key is not None and self._open_feed(key) is not None:
+            return key
+        outcome = _Outcome()
+        self._nursery.start_soon(self._keep, order, redact(source), outcome)
+        with trio.move_on_after(ADD_SECONDS):
+            return await self._first_result(order, key, outcome)
+        key = key or self._published_as(source)
+        if key is None:
+            raise UsageError("it takes longer than usual to open this feed; look again in a moment")
+        return key
+
+    async def remove(self, key: CoreKey) -> None:
+        """Close a feed and delete it."""
+        node, text = self._node, format_key(key)
+        feeds = [feed for feed in node.feeds if feed.key == key]
+        if not feeds:
+            raise UsageError(f"the feed {text} is not open here")
+        keys = {core.key for feed in feeds for core in feed.cores}
+        for saved in node.saved.all():
+            if saved.key != text:
+                with trio.move_on_after(OTHERS_SECONDS):
+                    keys -= await core_keys(node.opener, saved)
+        for feed in feeds:
+            node.close_feed(feed)
+        for saved in node.saved.all():
+            if saved.key == text:
+                node.saved.delete(saved)
+        for one in keys:
+            await trio.to_thread.run_sync(node.store.remove, one)
+        self._work.pop(text, None)
+        self._troubles.pop(text, None)
+        self._disk = None
+
+    async def run_saved(self) -> None:
+        """Run every saved feed, each in a task of its own. Raises: StorageError."""
+        saved = self._node.saved.all()
+        if not saved:
+            self._node.emit(Notice(message="no feeds are saved here yet: add one on the page (p2prss page)"))
+        for feed in saved:
+            self._nursery.start_soon(self._keep_saved, feed)
+        self._node.library.ready = True
+
+    async def _keep_saved(self, saved: SavedFeed) -> None:
+        await self._keep(await self._order_of(saved), saved.label, _Outcome())
+
+    async def _order_of(self, saved: SavedFeed) -> Order:
+        """What was asked for when it was saved."""
+        if saved.role is Role.SEED:
+            return SeedOrder((saved.key,))
+        if saved.role is Role.FOLLOW:
+            return FollowOrder(saved.key, wanted=Wanted(latest=saved.latest, since=saved.since))
+        wanted, mirrored = Wanted(), False
+        with suppress(P2prssError), trio.move_on_after(OTHERS_SECONDS):
+            feed = await self._node.opener.open(saved, eager=False)
+            if feed.drive.version > 1:
+                policy, mirrored = (await feed.archive.info()).policy, True
+                wanted = Wanted(latest=policy.latest if policy.media else 0, since=policy.since)
+        return PublishOrder(saved.source or "", wanted=wanted, confirmed=mirrored, allow_private=True)
+
+    async def _keep(self, order: Order, label: str, outcome: "_Outcome") -> None:
+        """Carry out an order; its failure is told and is the end of it."""
+        node = self._node
+        try:
+            match order:
+                case PublishOrder():
+                    await node.publish(order, _no)
+                case FollowOrder():
+                    await node.follow(order)
+                case SeedOrder():
+                    await node.seed(order)
+        except P2prssError as error:
+            self._failed(order, label, error, outcome)
+        except BaseExceptionGroup as group:
+            ours, others = group.split(P2prssError)
+            if ours is not None:
+                self._failed(order, label, _leaf(ours), outcome)
+            if others is not None:
+                raise others from None
+        finally:
+            outcome.ended.set()
+
+    def _failed(self, order: Order, label: str, error: P2prssError, outcome: "_Outcome") -> None:
+        outcome.error = error
+        keys = [FeedLink.parse(order.feed).key] if isinstance(order, FollowOrder) else []
+        key = next((format_key(key) for key in keys if self._open_feed(key) is not None), None)
+        if key is None and not outcome.awaited:
+            self.problems = deque([f"{label}: {error}", *self.problems], MAX_PROBLEMS)
+        self._node.emit(Error(code=error.exit_code, message=f"{label}: {error}", key=key))
+
+    async def _first_result(self, order: Order, key: CoreKey | None, outcome: "_Outcome") -> CoreKey:
+        """Wait until a feed is listed, a published one until it has a text. Raises: what ended its task."""
+        outcome.awaited = True
+        try:
+            while not outcome.ended.is_set():
+                found = key or (self._published_as(order.source) if isinstance(order, PublishOrder) else None)
+                feed = self._open_feed(found) if found is not None else None
+                if feed is not None and (isinstance(order, FollowOrder) or feed.drive.version > 1):
+                    return feed.key
+                with trio.move_on_after(0.05):
+                    await outcome.ended.wait()
+            raise outcome.error or UsageError("it was removed again")
+        finally:
+            outcome.awaited = False
+
+    def _published_as(self, source: str) -> CoreKey | None:
+        return next((feed.key for feed in self._node.feeds if feed.saved.source == source), None)
+
+    def _open_feed(self, key: CoreKey) -> OpenFeed | None:
+        return next((feed for feed in self._node.feeds if feed.key == key), None)
+
+    def _look_at_disk(self) -> DiskUse:
+        home = self._node.settings.home
+        files = [*home.cores.rglob("*"), *home.path.glob(f"{home.database.name}*")]
+        used = 0
+        for path in files:
+            with suppress(OSError):  # it may go at any time
+                used += path.lstat().st_blocks * STAT_BLOCK_BYTES
+        try:
+            return DiskUse(used, shutil.disk_usage(home.path).free)
+        except OSError as error:
+            raise StorageError(f"{home.path}: {error.strerror or error}") from error
+
+
+class _Outcome:
+    """What becomes of an order, for whoever gave it."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.error: P2prssError | None = None
+        self.awaited = False
+
+
+def _leaf(group: BaseExceptionGroup[P2prssError]) -> P2prssError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, P2prssError)
+    return error
+
+
+async def _no(_: str) -> bool:
+    return False

@@ -1,0 +1,127 @@
+"""What the page has a running node do: feeds come and go, and are there after a restart."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2prss.crypto.key_text import format_key
+from p2prss.errors import FetchError, P2prssError, UsageError
+from p2prss.feed.demo_show import make_demo_show
+from p2prss.node.events import Error, Notice, Ready, Synced
+from p2prss.node.home_paths import HomePaths
+from p2prss.node.node import Node, open_node
+from p2prss.node.orders import PublishOrder
+from p2prss.node.page_token import read_token
+from p2prss.node.settings import NodeSettings
+from p2prss.serve.actions import AddRequest
+from tests.fakes.quiet_origin import QuietOrigin
+from tests.node.test_control import Told, no
+
+
+@asynccontextmanager
+async def node_at(home: Path, *listen: str) -> AsyncIterator[tuple[Node, Told]]:
+    told = Told()
+    settings = NodeSettings.of(home=home, listen=listen, http="127.0.0.1:0")
+    async with open_node(settings, told.send.send_nowait) as node:
+        yield node, told
+
+
+@asynccontextmanager
+async def published(home: Path) -> AsyncIterator[str]:
+    """A show that a node shares; its link."""
+    await trio.Path(home / "show").mkdir(parents=True)
+    source = await trio.to_thread.run_sync(make_demo_show, home / "show")
+    async with node_at(home / "home", "127.0.0.1:0") as (node, told), trio.open_nursery() as nursery:
+        nursery.start_soon(node.publish, PublishOrder(str(source)), no)
+        ready: Ready = await told.wait(Ready)
+        yield ready.link
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_feed_is_followed_at_once_served_saved_and_removed(tmp_path: Path) -> None:
+    async with published(tmp_path / "a") as link:
+        async with node_at(tmp_path / "b") as (node, told):
+            key = await node.actions.add(AddRequest(source=f" {link} ", latest=None))
+            assert await node.actions.add(AddRequest(source=link)) == key
+            assert [feed.key for feed in node.library.feeds()] == [key]
+            synced: Synced = await told.wait(Synced)
+            state = node.actions.state(key)
+            assert state is not None
+            assert (state.role, state.work, state.problem) == ("follow", None, None)
+            assert state.stored_bytes > synced.bytes // 2  # about: blocks differ in size
+            assert state.link.startswith(f"p2prss://{format_key(key)}")
+            assert (await node.actions.disk()).used_bytes > synced.bytes // 2  # the system writes at leisure
+        async with node_at(tmp_path / "b") as (node, told):
+            await node.actions.run_saved()
+            ready: Ready = await told.wait(Ready)
+            assert ready.key == format_key(key)
+            await node.actions.remove(key)
+            assert node.library.feeds() == []
+            assert node.actions.state(key) is None
+            assert node.saved.all() == []
+            assert list(node.settings.home.cores.iterdir()) == []
+            with pytest.raises(UsageError):
+                await node.actions.remove(key)
+            again = await node.actions.add(AddRequest(source=link))
+            assert again == key
+            await told.wait(Synced)
+
+
+async def test_a_web_address_is_published_and_comes_back(tmp_path: Path) -> None:
+    await trio.Path(tmp_path / "show").mkdir()
+    source = await trio.to_thread.run_sync(make_demo_show, tmp_path / "show")
+    with QuietOrigin(source.parent) as origin:
+        url = f"{origin.url}/{source.name}"
+        async with node_at(tmp_path / "home") as (node, _):
+            key = await node.actions.add(AddRequest(source=url))
+            state = node.actions.state(key)
+            assert state is not None
+            assert state.role == "publish"
+            assert await node.actions.add(AddRequest(source=url)) == key
+        async with node_at(tmp_path / "home") as (node, told):
+            await node.actions.run_saved()
+            ready: Ready = await told.wait(Ready)
+            assert ready.key == format_key(key)
+            await node.actions.remove(key)
+            assert node.saved.all() == []
+
+
+async def test_what_cannot_be_added_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with node_at(tmp_path / "home") as (node, told):
+        for wrong in ("", "xyz", "file:///etc/passwd", "/etc/passwd", "ftp://e.org/x", "https://u:p@e.org/f"):
+            with pytest.raises(UsageError):
+                await node.actions.add(AddRequest(source=wrong))
+        with pytest.raises(P2prssError) as caught:
+            await node.actions.add(AddRequest(source="http://127.0.0.1:1/feed.xml"))
+        assert isinstance(caught.value, FetchError)
+        error: Error = await told.wait(Error)
+        assert error.code in (2, 3)
+        assert node.feeds == []
+        assert list(node.library.feeds()) == []
+        assert node.saved.all() == []
+        assert list(node.actions.problems) == []  # whoever added it was told
+
+
+async def test_with_nothing_saved_there_is_a_hint(tmp_path: Path) -> None:
+    async with node_at(tmp_path / "home") as (node, told):
+        await node.actions.run_saved()
+        assert "add one" in (await told.wait(Notice)).message
+        assert node.library.ready
+
+
+async def test_the_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    async with node_at(tmp_path / "home") as (node, _):
+        token = node.actions.token
+    home = HomePaths(tmp_path / "home")
+    assert len(token) == 43
+    assert home.page_token.stat().st_mode & 0o777 == 0o600
+    assert read_token(home) == token
+    home.page_token.chmod(0o644)
+    replaced = read_token(home)
+    assert replaced != token
+    assert home.page_token.stat().st_mode & 0o777 == 0o600
+    home.page_token.write_text("short\n")
+    assert len(read_token(home)) == 43
