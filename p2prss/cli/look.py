@@ -81,6 +81,10 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
             ],
         )
         for one in found:
+            if one.degraded:
+                context.output.talk(
+                    f"{one.slug or one.key}: the origin's feed is so broken that parts are lost"
+                )
             for problem in filter(None, (one.problem, one.source.words if one.source else None)):
                 context.output.talk(f"{one.slug or one.key}: {printable(problem)}")
             if one.source is not None and one.source.next_look is not None:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from lxml import etree
 
-from p2prss.feed.embedded import NOTES, replace_images
+from p2prss.feed.embedded import NOTES, addresses_at, replace_images
 from p2prss.feed.names import plain_name, text_of
 from p2prss.feed.parse import find_marks, parse_xml
 
@@ -124,7 +124,14 @@ class _Comparison:
                 yield self._difference(rule, f"{name}@{plain_name(key)}", old, new)
         if (one.text or "").strip() != (other.text or "").strip():
             old, new = one.text or "", other.text or ""
-            yield self._difference(self._text_rule(name, old, new), name, old or None, new or None)
+            rule = self._text_rule(name, old, new)
+            if rule is Rule.PICTURES:
+                pairs = zip(addresses_at(one, ""), addresses_at(other, ""), strict=False)
+                for written, served in dict.fromkeys(pairs):
+                    if written != served:
+                        yield self._difference(rule, f"{name} img", written, served)
+            else:
+                yield self._difference(rule, name, old or None, new or None)
         for old_child, new_child in _paired(list(one), list(other)):
             if old_child is None or new_child is None:
                 child = new_child if old_child is None else old_child
@@ -247,10 +254,9 @@ def _title(item: etree._Element) -> str:
 
 
 def _shown(node: etree._Element) -> str:
-    """A node in one line: an element's text, or else its XML."""
-    if isinstance(node.tag, str) and not node.keys() and not len(node):
-        return text_of(node).strip()
-    return " ".join(etree.tostring(node, encoding="unicode", with_tail=False).split())
+    """A node in one line: its attributes and all its text."""
+    attributes = [f"{plain_name(str(key))}={value!s}" for key, value in node.items()]
+    return " ".join([*attributes, *(text_of(node) or node.text or "").split()])
 
 
 def _some(guids: Sequence[str] | dict[str, etree._Element] | dict[str, None]) -> str:

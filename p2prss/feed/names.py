@@ -228,9 +228,14 @@ def kept_base(url: str) -> str:
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://")
 
 
+def is_absolute(address: str) -> bool:
+    """Whether an address says itself where it is."""
+    return _ABSOLUTE.match(address) is not None
+
+
 def resolve(base_url: str, address: str) -> str:
     """An address made absolute; as it was where that makes no sense (``http://[`` and the like)."""
-    if _ABSOLUTE.match(address):
+    if is_absolute(address):
         return address  # urljoin is slow, and drops a mere "?" at the end
     if address.startswith("//") and not base_url:
         return f"https:{address}"

@@ -25,6 +25,7 @@ from p2prss.feed.names import (
     PODCAST,
     address_at,
     base_of,
+    is_absolute,
     places_in,
     plain_name,
     relative_links_in,
@@ -255,7 +256,9 @@ def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, 
         if mime_type and new.mime_type:
             holder.set(mime_type, new.mime_type)
     for one, attribute, written in list(relative_links_in(element)):
-        _write(one, attribute, resolve(base_of(one, base_url), written))
+        address = resolve(base_of(one, base_url), written)
+        if is_absolute(address):  # a local source has no address to start from
+            _write(one, attribute, address)
     for one, attribute in list(texts_in(element)):
 
         def rewritten(written: str, base: str = base_of(one, base_url)) -> str:

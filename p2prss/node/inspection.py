@@ -55,6 +55,8 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     ``bytes`` are those of all captured media, ``local_bytes`` those here, with parts of files that are
     not whole; ``local_media_files`` counts whole ones. ``waiting_files`` of our own feeds could not be had
     and are asked for again later; two captures of ``dynamic_files`` differed (inserted advertisements).
+    ``source_format`` is what the origin's feed was written in; a ``degraded`` one was too broken for all of
+    it to be kept.
     """
 
     key: str
@@ -75,6 +77,8 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int
     local_blocks: int
     updated: datetime | None
+    source_format: str = ""
+    degraded: bool = False
     problem: str | None = None
     source: SourceStatus | None = None
 
@@ -179,12 +183,13 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
     updated, problem = None, None
     media: dict[str, int] = {}
     uncaptured = dynamic = 0
+    source_format, degraded = "", False
     cores = feed.cores
     try:
         if feed.db.length:
             await feed.blobs()
             info, items = await feed.archive.info(), await feed.archive.items()
-            updated = info.updated
+            updated, source_format, degraded = info.updated, info.source_format, info.degraded
             for asset in [*info.channel_assets, *(asset for item in items for asset in item.assets)]:
                 dynamic += asset.note == "dynamic"
                 if asset.path is None:
@@ -222,6 +227,8 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
         blocks=sum(core.length for core in cores),
         local_blocks=sum(core.held_total for core in cores),
         updated=updated,
+        source_format=source_format,
+        degraded=degraded,
         problem=problem,
     )
 
