@@ -73,7 +73,7 @@ _NET_SHELLS: Final = {  # in packages of net; all else there is a machine
         *("search", "server", "visit"),
     },
     "dht": {"bootstrap", "client", "shell", "udp"},
-    "lan": {"interfaces", "lan", "mdns"},
+    "lan": {"host_name", "interfaces", "lan", "mdns", "publication"},
     "swarm": {"swarm"},
     "udx": {"endpoint", "socket", "trio_stream"},
 }
