@@ -18,6 +18,7 @@ from p2prss.drive.extension import Get, encode_hint
 from p2prss.drive.legacy_rss import LegacyFeed, LegacyKeys, encode_base64url
 from p2prss.feed import model
 from p2prss.feed.legacy_rss import read_record, render_item
+from p2prss.feed.origin.rhythm import next_look
 from p2prss.feed.sources.folder import address_of
 from p2prss.feed.sources.show import new_guid
 from p2prss.log.manifest import Manifest, core_key
@@ -89,6 +90,12 @@ def _hint(given: Given) -> Outputs:
 def _folder_guid(given: Given) -> Outputs:
     path = given.text("path")
     return {"guid": new_guid(path), "address": address_of(path)}
+
+
+@example("next look")
+def _next_look(given: Given) -> Outputs:
+    dates = [datetime.fromisoformat(text) for text in given.text("dates").split()]
+    return {"seconds": round(next_look(dates, datetime.fromisoformat(given.text("now"))))}
 
 
 @example("item path")
