@@ -23,6 +23,7 @@ from p2prss.cli.options import (
     Peer,
     PublicUrl,
     ReadyOnly,
+    Removed,
     Timeout,
     TrustProxy,
 )
@@ -66,6 +67,7 @@ def publish(
             "replace it; or keep the new one beside it.",
         ),
     ] = "never",
+    removed: Removed = None,
     name: Annotated[str | None, typer.Option(help="What to call the feed instead of its title.")] = None,
     interval: Annotated[
         str | None,
@@ -125,7 +127,7 @@ def publish(
 
     Example: `p2prss publish https://example.org/feed.xml --listen 0.0.0.0:7738`
     """
-    from p2prss.node.orders import PublishOrder
+    from p2prss.node.orders import PublishOrder, RemovedPolicy
     from p2prss.node.source_access import source_access
 
     access = source_access(
@@ -142,6 +144,7 @@ def publish(
         confirmed=yes,
         alternates=not no_alternates,
         recapture=recapture,
+        removed=RemovedPolicy(removed) if removed else None,
         allow_private=allow_private,
         allow_locked=allow_locked,
         unlisted=unlisted,
@@ -160,6 +163,7 @@ def follow(
     on_demand: Annotated[
         bool, typer.Option("--on-demand", help="Fetch an episode when it is played.")
     ] = False,
+    removed: Removed = None,
     once: Once = False,
     timeout: Timeout = None,
     listen: Listen = None,
@@ -182,10 +186,16 @@ def follow(
 
     Example: `p2prss follow p2prss://KEY` or `p2prss follow https://example.org/feed.xml`
     """
-    from p2prss.node.orders import FollowOrder
+    from p2prss.node.orders import FollowOrder, RemovedPolicy
 
     wanted = _wanted(latest=latest, all_=all_, none=on_demand, default_all=False)
-    order = FollowOrder(feed=feed, once=once, wanted=wanted, patience=_patience(timeout, once=once))
+    order = FollowOrder(
+        feed=feed,
+        once=once,
+        wanted=wanted,
+        removed=RemovedPolicy(removed) if removed else None,
+        patience=_patience(timeout, once=once),
+    )
     apps = public_url, trust_proxy, http_host, ready_only
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))
 

@@ -1,6 +1,7 @@
 """Options that several commands share, declared once."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -91,6 +92,25 @@ FeedArgument = Annotated[
 OptionalFeed = Annotated[
     str | None,
     typer.Argument(metavar="[FEED]", help="A key, a link, or the feed's short name; else all feeds."),
+]
+
+
+class RemovedChoice(StrEnum):
+    """The values of --removed: those of ``feed.model.RemovedPolicy``, which is slow to import."""
+
+    KEEP = "keep"
+    HIDE = "hide"
+    PURGE = "purge"
+
+
+Removed = Annotated[
+    RemovedChoice | None,
+    typer.Option(
+        "--removed",
+        metavar="keep|hide|purge",
+        help="Episodes that left the origin's feed: keep serves them, hide keeps them unserved, purge deletes"
+        " those that were taken out. It stays so until another is asked for.",
+    ),
 ]
 At = Annotated[
     str | None,

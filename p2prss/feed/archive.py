@@ -12,7 +12,7 @@ import msgspec
 
 from p2prss.drive.errors import DriveError
 from p2prss.errors import FeedFormatError
-from p2prss.feed.model import FEED_FORMAT, ArchivedItem, FeedInfo, ItemRecord, item_id
+from p2prss.feed.model import FEED_FORMAT, ArchivedItem, FeedInfo, ItemRecord, RemovedPolicy, item_id
 from p2prss.feed.parse import MAX_CHANNEL_BYTES, MAX_ITEM_BYTES, MAX_ITEMS
 from p2prss.units import KIB
 
@@ -64,8 +64,9 @@ class FeedArchive:
     ``skipped`` counts the entries that were left out of the last list because they break the rules.
     """
 
-    def __init__(self, drive: ReadableDrive) -> None:
+    def __init__(self, drive: ReadableDrive, *, removed: RemovedPolicy | None = None) -> None:
         self._drive = drive
+        self.removed = removed  # what to do with items that left; None: as the feed's mirror does
         self._items: tuple[ArchivedItem, ...] = ()
         self._by_id: dict[str, ArchivedItem] = {}
         self._items_version = -1
@@ -121,6 +122,17 @@ class FeedArchive:
             self._by_id, self._items, self.skipped = found, tuple(found.values()), skipped
             self._items_version = version
         return self._items
+
+    async def served_items(self) -> Sequence[ArchivedItem]:
+        """The items to serve, newest first: all, but for removed ones that are hidden or purged."""
+        items = await self.items()
+        match self.removed or (await self.info()).removed:
+            case RemovedPolicy.HIDE:
+                return [item for item in items if item.removed_at is None]
+            case RemovedPolicy.PURGE:
+                return [item for item in items if not item.is_taken_out]
+            case _:
+                return items
 
     async def item(self, item_id: str) -> ArchivedItem | None:
         """The item of this id, or None."""

@@ -225,8 +225,8 @@ def _item_changes(
     if (item.removed_at is None) != (old.removed_at is None):
         what = What.CAME_BACK if item.removed_at is None else What.REMOVED
         found.append(FeedChange(what, version, item.removed_at, item))
-    had = {one.url for one in old.assets if one.path is not None}
-    files = tuple(one for one in item.assets if one.path is not None and one.url not in had)
+    had = {(one.url, one.path) for one in old.assets}
+    files = tuple(one for one in item.assets if one.path is not None and (one.url, one.path) not in had)
     if files and not found:
         at = max((one.captured_at for one in files if one.captured_at is not None), default=None)
         found.append(FeedChange(What.CAPTURED, version, at, item, files=files))

@@ -41,6 +41,7 @@ from p2prss.feed.model import (
     FeedInfo,
     ParsedFeed,
     Recapture,
+    RemovedPolicy,
     Role,
 )
 from p2prss.feed.order import in_origin_order
@@ -50,6 +51,7 @@ from p2prss.feed.origin.url import public_url, secrets_of
 from p2prss.feed.paging import Page, Walk, WalkState, walk_pages
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.policy import announced, within
+from p2prss.feed.purge import purge_items
 from p2prss.feed.render import Alternate, ItemSource, Serving, render_feed
 from p2prss.feed.repair import MAX_FEED_BYTES
 from p2prss.feed.sources.shelf import MadeFeed, Shelf
@@ -108,6 +110,7 @@ class Mirror:
         scratch: Path,
         state: StateStore,
         policy: CapturePolicy | None = None,
+        removed: RemovedPolicy = RemovedPolicy.KEEP,
         may_fetch: Ask | None = None,
         retries: Retries | None = None,
         captures: StateStore | None = None,
@@ -122,6 +125,7 @@ class Mirror:
         self._scratch = scratch
         self._state = state
         self._policy = policy or CapturePolicy()
+        self._removed = removed
         self._may_fetch = may_fetch
         self._retries = retries or Retries()
         self._captures = captures or _Forgetful()
@@ -198,6 +202,8 @@ class Mirror:
                         self._captures.save(msgspec.json.encode(memory.state))
                 if self._made is not None:
                     await self._made.write_pages(writer)
+        if self._removed is RemovedPolicy.PURGE:
+            report.purged = await purge_items(writer)
         await self._finish(writer, version, report)
         return report
 
@@ -328,6 +334,7 @@ class Mirror:
             policy=self._policy,
             source_format=feed.source_format,
             degraded=feed.degraded,
+            removed=self._removed.value,
             channel_digest=channel.digest,
             channel_assets=assets_of(channel.files, writer.by_url),
         )
@@ -365,8 +372,9 @@ class Mirror:
         if info is None:
             raise FeedFormatError("the drive holds no feed")
         is_whole = await self._drive.entry(PLAIN_FEED_PATH) is not None and not info.unfinished
-        if self._drive.version != version or not is_whole:
-            info = writer.counted(msgspec.structs.replace(info, policy=self._policy), self._now())
+        if self._drive.version != version or not is_whole or info.removed != self._removed:
+            info = msgspec.structs.replace(info, policy=self._policy, removed=self._removed.value)
+            info = writer.counted(info, self._now())
             await writer.finish(await self._plain_feed(writer, info), info)
             report.wrote = True
         report.episodes = len(writer.items)

@@ -116,6 +116,7 @@ class MirrorReport:
     removed: int = 0  # of which ``aged_out`` were the oldest, and ``taken_out`` were not
     aged_out: int = 0
     taken_out: int = 0
+    purged: int = 0  # items that were deleted from the archive, taken out now or earlier
     fetched_files: int = 0
     fetched_bytes: int = 0
     failures: list[MediaFailed | ItemFailed | PagesFailed] = field(default_factory=list)

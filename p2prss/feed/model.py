@@ -64,6 +64,14 @@ class Removal(StrEnum):
     TAKEN_OUT = "taken-out"  # older ones are still listed
 
 
+class RemovedPolicy(StrEnum):
+    """What becomes of items that left the origin's feed."""
+
+    KEEP = "keep"  # they are served like all others
+    HIDE = "hide"  # they stay in the archive
+    PURGE = "purge"  # those that were taken out are deleted with their media; the others are served
+
+
 @dataclass(frozen=True, slots=True)
 class Enclosure:
     """A file that an item or a channel names: the episode's audio, but also its picture or transcript.
@@ -209,6 +217,7 @@ class FeedInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
     policy: CapturePolicy = CapturePolicy()
     source_format: Word = "rss"
     degraded: bool = False
+    removed: Word = RemovedPolicy.KEEP.value  # a ``RemovedPolicy``: the mirror's own; unknown ones mean keep
     channel_digest: Word = ""
     channel_assets: Assets = ()
     site: SiteInfo | None = None
@@ -276,6 +285,11 @@ class ArchivedItem:
     def removed_as(self) -> str | None:
         """How it left the origin's feed: a ``Removal``, or None."""
         return self.record.removed_as
+
+    @property
+    def is_taken_out(self) -> bool:
+        """Whether the origin took it out of its feed, while older ones stayed."""
+        return self.removed_at is not None and self.removed_as == Removal.TAKEN_OUT
 
     @property
     def assets(self) -> tuple[Asset, ...]:

@@ -10,7 +10,7 @@ from p2prss.drive.drive import Drive
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive import INFO_PATH, FeedArchive
 from p2prss.feed.model import FEED_FORMAT, FeedInfo
-from p2prss.feed.writer import encode_info
+from p2prss.feed.writer import put_info
 
 
 async def withdraw(drive: Drive, now: datetime) -> FeedInfo:
@@ -29,7 +29,7 @@ async def withdraw(drive: Drive, now: datetime) -> FeedInfo:
             for path in paths:
                 if path != INFO_PATH:
                     batch.delete(path)
-            await batch.put(INFO_PATH, encode_info(info))
+            await put_info(batch, info)
     entry = await drive.entry(INFO_PATH)
     if entry is None or entry.blob is None:
         raise FeedFormatError("the note that the feed was withdrawn is gone")

@@ -138,9 +138,7 @@ class FeedWriter:
         )
 
     async def _put_info(self, batch: DriveBatch, info: FeedInfo) -> None:
-        # The last operation of its batch, so the version behind it can be read; its date stands in the entry
-        # for those who look for a version by date, as old files are not everywhere.
-        await batch.put(INFO_PATH, encode_info(info), metadata=msgspec.to_builtins(Stamp(info.updated)))
+        await put_info(batch, info)
         self.info = info
         self._remember(info.channel_assets)
 
@@ -157,6 +155,14 @@ class FeedWriter:
 
     def _remember(self, assets: Sequence[Asset]) -> None:
         self.by_url.update((one.url, one) for one in assets if one.path is not None and one.number is None)
+
+
+async def put_info(batch: DriveBatch, info: FeedInfo) -> None:
+    """Write ``/p2prss.json``, as the last of a batch: then the version behind it can be read.
+
+    Its date stands in the entry for those who look for a version by date, as old files are not everywhere.
+    """
+    await batch.put(INFO_PATH, encode_info(info), metadata=msgspec.to_builtins(Stamp(info.updated)))
 
 
 def encode_info(info: FeedInfo) -> bytes:

@@ -18,7 +18,8 @@ from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
 from p2prss.errors import P2prssError
 from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, SITE_FOLDER
-from p2prss.feed.model import ArchivedItem
+from p2prss.feed.model import ArchivedItem, RemovedPolicy
+from p2prss.feed.purge import forget_files, own_paths
 from p2prss.net.core import PeerCore
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed
@@ -115,6 +116,10 @@ class Follower:
         """Work out what this version's texts and wanted media are, from its entries alone."""
         archive, drive = self._feed.archive, self._feed.drive
         info, items = await archive.info(), await archive.items()
+        if archive.removed is RemovedPolicy.PURGE:
+            taken_out = [item for item in items if item.is_taken_out]
+            await self._forget(own_paths(taken_out, items, info.channel_assets))
+            items = [item for item in items if not item.is_taken_out]
         goal = Goal(version, episodes=len(items))
         texts = [INFO_PATH, CHANNEL_PATH, *(item.path for item in items)]
         goal.texts = merge([await self._blocks(entry) for entry in await self._entries(texts)])
@@ -128,6 +133,13 @@ class Follower:
         goal.bytes = sum([await drive.size(entry) for entry in media])
         goal.media += merge([await self._blocks(entry) for entry in await self._pages()])
         return goal
+
+    async def _forget(self, paths: set[str]) -> None:
+        """Drop what is here of these files, older versions included."""
+        drive = self._feed.drive
+        held = [await drive.held(entry) for entry in await self._entries(sorted(paths))]
+        if any(one.blocks for one in held):
+            await forget_files(drive, paths)
 
     async def _pages(self) -> list[DriveEntry]:
         """The pages of a published site, as many as may be kept unasked; others come when they are read."""

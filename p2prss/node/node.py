@@ -29,6 +29,7 @@ from p2prss.errors import (
     StorageError,
     UsageError,
 )
+from p2prss.feed.model import RemovedPolicy
 from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
 from p2prss.log.log import FROZEN, Log
 from p2prss.log.store import Store
@@ -181,8 +182,9 @@ class Node:
             saved = msgspec.structs.replace(
                 new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
             )
-        if saved.unlisted != order.unlisted:
-            saved = msgspec.structs.replace(saved, unlisted=order.unlisted)
+        removed = order.removed or saved.removed
+        if (saved.unlisted, saved.removed) != (order.unlisted, removed):
+            saved = msgspec.structs.replace(saved, unlisted=order.unlisted, removed=removed)
         self.saved.save(saved)
         feed = await self.open_saved(saved, eager=False)
         if feed.conflict is not None:
@@ -242,7 +244,7 @@ class Node:
         found = await find_feed(order.feed, self.settings.home.incoming) if is_address(order.feed) else None
         link = found.link if found is not None else FeedLink.parse(order.feed)
         is_new = self.saved.get(link.key) is None
-        saved = self._remember(link, Role.FOLLOW, order.wanted)
+        saved = self._remember(link, Role.FOLLOW, order.wanted, order.removed)
         feed = await self.open_saved(saved, eager=True)
         self._dial_all(saved)
         if found is not None:
@@ -383,7 +385,9 @@ class Node:
             self.exchange.forget(core.key)
         self.opener.forget(feed)
 
-    def _remember(self, link: FeedLink, role: Role, wanted: Wanted | None) -> SavedFeed:
+    def _remember(
+        self, link: FeedLink, role: Role, wanted: Wanted | None, removed: RemovedPolicy | None = None
+    ) -> SavedFeed:
         """Save what is asked for, on top of what is known of the feed already."""
         saved = self.saved.get(link.key) or new_feed(link.key, role)
         if saved.role is Role.PUBLISH:
@@ -393,7 +397,7 @@ class Node:
         peers = tuple(dict.fromkeys([*map(str, link.peers), *saved.peers]))[:MAX_SAVED_PEERS]
         changes: dict[str, object] = {"role": role, "peers": peers, "name": link.name or saved.name}
         if wanted is not None:
-            changes |= {"latest": wanted.latest, "since": wanted.since}
+            changes |= {"latest": wanted.latest, "since": wanted.since, "removed": removed or saved.removed}
         return self.saved.save(msgspec.structs.replace(saved, **changes))
 
     def _dial_all(self, saved: SavedFeed) -> None:

@@ -97,7 +97,7 @@ class FeedOpener:
             return core
 
         drive = AnyDrive(db, open_core)
-        return OpenFeed(saved, drive, FeedArchive(drive), db, cores)
+        return OpenFeed(saved, drive, FeedArchive(drive, removed=saved.removed), db, cores)
 
     def forget(self, feed: OpenFeed) -> None:
         """A feed is closed: its cores are opened anew when it comes back."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:  # it loads slowly
     from p2prss.feed.sources.opml import Subscription
 
+from p2prss.feed.model import RemovedPolicy as RemovedPolicy
 from p2prss.feed.origin.access import Access
 
 DEFAULT_LATEST: Final = 3  # episodes a follower keeps when nothing else was asked for
@@ -33,6 +34,7 @@ class PublishOrder:
     confirmed: bool = False  # fetch even a very large show without asking
     recapture: str = "never"  # a ``feed.model.Recapture``
     alternates: bool = True  # mirror other editions of the enclosures as well
+    removed: RemovedPolicy | None = None  # None: as it was asked for last
     allow_private: bool = False  # publish even what only some may read, by its address
     allow_locked: bool = False  # publish even what its publisher has locked
     unlisted: bool = False  # announce it nowhere, now and later
@@ -46,6 +48,7 @@ class FollowOrder:
     once: bool = False
     wanted: Wanted = field(default_factory=lambda: Wanted(latest=DEFAULT_LATEST))
     patience: float | None = None  # seconds without a block until ``once`` gives up; None: as usual
+    removed: RemovedPolicy | None = None  # None: as it was asked for last, else as its mirror does
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from p2prss.feed.mirror_report import (
     PagesFailed,
     SecretsWritten,
 )
-from p2prss.feed.model import CapturePolicy
+from p2prss.feed.model import CapturePolicy, RemovedPolicy
 from p2prss.feed.origin.rhythm import Hints, read_hints
 from p2prss.feed.origin.url import redact, source_url
 from p2prss.feed.policy import Announced
@@ -90,6 +90,7 @@ class Publisher:
             state=FeedRecord(store, STATE_KIND, self._key),
             captures=FeedRecord(store, CAPTURES_KIND, self._key),
             policy=_policy(order),
+            removed=feed.saved.removed or RemovedPolicy.KEEP,
             may_fetch=self._may_fetch,
             permit=permission.check,
             made=made,
@@ -148,6 +149,10 @@ class Publisher:
         report = await self._mirror.update(self._tell)
         if report.declined is not None:
             raise UsageError(f"{_words(report.declined)}; add --yes to fetch it all, or --latest N for less")
+        if report.purged:
+            count = f"{report.purged} episodes" if report.purged > 1 else "1 episode"
+            text = f"deleted here for good, as the origin took it out: {count}"
+            self._emit(Notice(message=text, key=self._key))
         self._emit(
             Published(
                 key=self._key,

@@ -12,6 +12,7 @@ import msgspec
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import StorageError, UsageError
+from p2prss.feed.model import RemovedPolicy
 from p2prss.log.store import Store
 from p2prss.node.link_text import FeedLink
 
@@ -40,6 +41,7 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slug: str = ""
     latest: int | None = None
     since: datetime | None = None
+    removed: RemovedPolicy | None = None
     peers: tuple[str, ...] = ()
     withdrawn: datetime | None = None  # one of ours that we took back
     unlisted: bool = False  # announced nowhere: only who knows key and address comes to it

@@ -72,7 +72,7 @@ class Listing(Protocol):
 
 async def items_of(feed: ServedFeed, *, ready_only: bool) -> Sequence[ArchivedItem]:
     """The items to list, newest first; with ``ready_only`` without those whose audio is not all here."""
-    items = await feed.archive.items()
+    items = await feed.archive.served_items()
     return [item for item in items if await _is_ready(feed, item)] if ready_only else items
 
 
@@ -198,7 +198,7 @@ class AllShows:
 
 
 def _state_of(feed: ServedFeed) -> str:
-    return f"{format_key(feed.key)} {feed.archive.version}"
+    return f"{format_key(feed.key)} {feed.archive.version} {feed.archive.removed or ''}"
 
 
 def _digest(texts: Iterable[str]) -> str:

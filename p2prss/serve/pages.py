@@ -91,7 +91,7 @@ class Pages:
         async def fill(place: int, feed: ServedFeed) -> None:
             # Where it cannot be had, the view stays bare: the page says that its episodes are not here yet.
             with suppress(P2prssError), trio.move_on_after(SHOW_SECONDS):
-                image, items = await cover_of(feed), await feed.archive.items()
+                image, items = await cover_of(feed), await feed.archive.served_items()
                 shows[place] = replace(shows[place], image=image, item_count=len(items))
                 newest.extend(
                     ((item.published or item.first_seen).timestamp(), feed, item, image)
@@ -118,7 +118,7 @@ class Pages:
         view, items, texts = self._bare(feed, visitor), tuple[ArchivedItem, ...](), Texts()
         with suppress(P2prssError), trio.move_on_after(SHOW_SECONDS):
             info = await feed.archive.info()
-            items = tuple(await feed.archive.items())
+            items = tuple(await feed.archive.served_items())
             view = replace(view, image=cover_among(feed, info.channel_assets), item_count=len(items))
             texts = texts_of(await feed.archive.channel())
             notes = await _clean(texts.notes, pictures_of(feed, info.channel_assets, visitor.root))

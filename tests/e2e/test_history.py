@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.e2e.program import Start, run
-from tests.e2e.show import LOCAL, Show, enclosures
+from tests.e2e.program import Start, run, running
+from tests.e2e.show import LOCAL, Show, enclosures, served
 
 FEEDS = Path(__file__).parents[1] / "feeds"
 BOOK = "https://resilientwebdesign.com/"
@@ -146,3 +146,36 @@ async def test_how_an_episode_left_is_told(tmp_path: Path) -> None:
     told = await publish(2, 6)
     assert (told["changed"], told["removed"]) == (1, 0)
     assert (await run("log", slug, home=home)).lines[0]["change"] == "came-back"
+
+
+async def test_removed_episodes_are_kept_hidden_or_purged_as_asked(start: Start, tmp_path: Path) -> None:
+    folder, listen = tmp_path / "show", ("--listen", "127.0.0.1:0", "--no-http")
+    show = Show.make(folder, replace(LOCAL, episodes=5))
+    await run("publish", show.feed, "--once", home=tmp_path / "a")
+    show = Show.make(folder, replace(LOCAL, episodes=5, drop=frozenset({1, 3})))
+    await run("publish", show.feed, "--once", home=tmp_path / "a")
+    publisher = await start("publish", show.feed, *listen, home=tmp_path / "a")
+    link = (await publisher.event("ready"))["link"]
+    http = ("--http", "127.0.0.1:0")
+
+    async def guids(*options: str) -> list[str]:
+        async with running("follow", link, *http, *options, home=tmp_path / "b") as follower:
+            await follower.event("synced")
+            return [one.guid for one in await served((await follower.event("ready"))["feed_url"])]
+
+    named = [str(one["guid"]) for one in show.episodes]
+    assert sorted(await guids()) == sorted(named)
+    hidden = [named[4], named[3], named[1]]
+    assert await guids("--removed", "hide") == hidden
+    assert await guids() == hidden  # it stays so
+    assert await guids("--removed", "purge") == [*hidden, named[0]]
+    shown = (await run("show", publisher.events("ready")[0]["key"], home=tmp_path / "b")).lines
+    assert [one["removed_as"] for one in shown] == [None, None, "taken-out", None, "aged-out"]
+    await run("follow", link, "--removed", "burn", home=tmp_path / "b", code=2)
+    await publisher.stop()
+
+    purged = await run("publish", show.feed, "--once", "--removed", "purge", home=tmp_path / "a")
+    assert purged.event("published")["episodes"] == 4
+    assert any("1 episode" in line["message"] for line in purged.events("notice"))
+    again = await run("publish", show.feed, "--once", home=tmp_path / "a")
+    assert again.event("published")["unchanged"]
