@@ -51,6 +51,7 @@ class Delivery:
     burst: Burst | None = None  # the latest burst of which one arrived
     rtt: float | None = None  # seconds, of the last packet of it, unless it was sent more than once
     probe: bool = False  # a padded packet is among them
+    hasty: bool = False  # one was sent again though it was only late
 
 
 class Flight:
@@ -58,6 +59,7 @@ class Flight:
 
     def __init__(self, first_seq: int) -> None:
         self.una = first_seq  # the oldest packet that is not acknowledged
+        self.least_rtt = 0.0  # seconds, the shortest round trip there was
         self.sacked_count = 0
         self.lost_count = 0  # known lost and not sent again
         self.late_deadline = inf  # when a packet that is late counts as lost
@@ -72,6 +74,7 @@ class Flight:
         self._highest = first_seq - 1  # the highest number that arrived
         self._told_until: float = inf  # the peer's last word says nothing of this number and above
         self._reordered = False
+        self._patience = 1  # quarters of the shortest round trip to wait for what is late
 
     @property
     def next_seq(self) -> int:
@@ -185,6 +188,9 @@ class Flight:
             if start < end:
                 for fresh in self._sacked.add(start, end):
                     self._sack(*fresh, delivery, now)
+        if delivery.hasty:
+            self._reordered = True
+            self._patience += 1
         bursts = self._bursts
         while bursts and (not bursts[0].numbers or bursts[0].numbers[-1] < self.una):
             bursts.popleft()
@@ -229,6 +235,9 @@ class Flight:
         rtt = now - burst.sent_at
         delivery.burst = burst
         delivery.rtt = None if packet.resent else rtt
+        if packet.resent and rtt < self.least_rtt:
+            delivery.hasty = True
+            return  # too soon: it was late, not lost, and tells nothing of what left with its second copy
         if self._latest is None or (burst.order, seq) > (self._latest.order, self._latest_seq):
             self._latest, self._latest_seq, self._latest_rtt = burst, seq, rtt
 
@@ -245,7 +254,7 @@ class Flight:
         if latest is None or not bursts or (not self._unusual and bursts[0].order >= latest.order):
             return 0, False
         hasty = not self._reordered and (recovering or self.sacked_count >= SACKS_FOR_HASTE)
-        grace = self._latest_rtt + (0.0 if hasty else min(min_rtt / 4, srtt))
+        grace = self._latest_rtt + (0.0 if hasty else min(self._patience * min_rtt / 4, srtt))
         lost, probe = 0, False
         kept: list[Burst] = []
         while bursts and bursts[0].order <= latest.order:

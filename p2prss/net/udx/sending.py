@@ -78,6 +78,7 @@ class SendSide:
         self.round_trip = RoundTrip()
         self.congestion = Bbr(now)
         self.flight.forget_probes()
+        self.flight.least_rtt = 0.0
         self.mtu.restart(overhead, link_mtu)
 
     # ------------------------------------------------------------------ leaving
@@ -204,6 +205,7 @@ class SendSide:
             self.congestion.resize(self.mtu.payload_size)
         if delivery.rtt is not None:
             self.round_trip.sample(delivery.rtt, now)
+            flight.least_rtt = self.round_trip.min_rtt
         if self._recover_seq is not None and flight.una >= self._recover_seq:
             self._recover_seq = None
             self.congestion.recovered()

@@ -340,7 +340,11 @@ class UdxStream(Generic[Address]):
 
     @property
     def _may_probe(self) -> bool:
-        return not self.sender.recovering and not self.sender.flight.sacked_count
+        """Only the clock can tell of a loss: no gap is known, or nothing more goes that could show one."""
+        sender = self.sender
+        if not sender.pending and not sender.flight.lost_count:
+            return True
+        return not sender.recovering and not sender.flight.sacked_count
 
     # ---------------------------------------------------------------- datagrams
 

@@ -45,7 +45,7 @@ class Timers:
         return min(self.resend_at, self.tail_at)
 
     def sent(self, way: RoundTrip, unacked: int, may_probe: bool, now: float) -> None:
-        """Packets left; ``may_probe`` when the peer has told of no gap."""
+        """Packets left; ``may_probe`` when nothing but time shows a loss of the last of them."""
         if self.resend_at == inf:
             self._progress_at = now
             self.resend_at = now + way.rto

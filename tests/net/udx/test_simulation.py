@@ -73,6 +73,16 @@ def test_only_what_was_lost_goes_again(loss: float, seed: int) -> None:
     assert network.now < 1.5
 
 
+@pytest.mark.parametrize(("jitter", "seconds"), [(0.01, 1.0), (0.05, 1.5)])
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_what_is_only_late_does_not_go_again(jitter: float, seconds: float, loss: float) -> None:
+    size = 1_500_000
+    network = exchange(Path(loss=loss, jitter=jitter), bytes(size), seed=3)
+    assert network.received["b"] == bytes(size)
+    assert network.doubled < 0.02 * size / 1452
+    assert network.now < seconds
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.05, 0.3, 0.5])
 def test_a_path_that_ends_is_reported(cut: float) -> None:
     network = VirtualNetwork(Path(until=cut, rate=1e6))
