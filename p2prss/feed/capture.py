@@ -22,7 +22,7 @@ from p2prss.feed.mirror_report import MediaFailed, MediaStored, MirrorEvent, Mir
 from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy, Recapture, Role
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
 from p2prss.feed.origin.url import redact
-from p2prss.feed.pinning import file_key, without_twins
+from p2prss.feed.pinning import address_key, file_key, without_twins
 from p2prss.feed.policy import (
     Announced,
     announced,
@@ -148,17 +148,18 @@ class Capture:
         return job.title if job is not None else info.title if info is not None else ""
 
     async def _fetch_job(self, job: ArchivedItem | None, number: int) -> dict[str, Fetched]:
-        """Get an item's files, by address; those that fail are told and left out.
+        """Get an item's files, by the keys of their addresses; those that fail are told and left out.
 
         When the disk is too full for one, it is the last: those that came before it are kept.
         """
         found: dict[str, Fetched] = {}
         for place, asset in enumerate(self._missing(self._files_of(job))):
-            if asset.url in self._writer.by_url:
+            key = address_key(asset.url)
+            if key in self._writer.by_key or key in found:
                 continue
             path = self._folder / f"{number}-{place}"
             try:
-                found[asset.url] = await self._fetch_asset(asset, self._title_of(job), path)
+                found[key] = await self._fetch_asset(asset, self._title_of(job), path)
             except DiskFullError as error:
                 path.unlink(missing_ok=True)
                 self._full = error
@@ -205,12 +206,10 @@ class Capture:
         dynamic = _dynamic_keys(found.values())
         for asset in self._files_of(job):
             number += asset.role == Role.ENCLOSURE
-            fetched = found.get(asset.url) if asset.number is None else None
-            if asset.number is not None:
-                assets.append(asset)
-                continue
-            if fetched is None:
-                known = self._writer.by_url.get(asset.url)
+            key = address_key(asset.url)
+            fetched = found.get(key)
+            if asset.path is not None or fetched is None:
+                known = self._writer.by_key.get(key)
                 assets.append(asset if asset.path or known is None else _adopt(asset, known))
                 continue
             mime_type, ending = settle(asset.url, asset.mime_type, fetched.mime_type, head=fetched.head)
@@ -288,4 +287,4 @@ def _is_remote(url: str) -> bool:
 
 
 def _adopt(asset: Asset, known: Asset) -> Asset:
-    return msgspec.structs.replace(known, role=asset.role)
+    return msgspec.structs.replace(known, role=asset.role, url=asset.url)

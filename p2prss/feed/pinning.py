@@ -42,16 +42,25 @@ class Named:
     is_revised: bool
 
 
-def file_key(url: str) -> str:
-    """What stays of an address without scheme, user, standard port, fragment and noise."""
+def address_key(url: str) -> str:
+    """What two addresses of one file have in common: all but scheme, user, standard port and fragment."""
     try:
         parts = urlsplit(url)
-        host, port = (parts.hostname or "").removeprefix("www."), parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
         return url
-    kept = [one for one in parts.query.split("&") if one and not _is_noise(one.partition("=")[0].lower())]
+    if parts.scheme not in ("http", "https", ""):
+        return url
     place = host if port in (None, 80, 443) else f"{host}:{port}"
-    return f"{place}/{parts.path.lstrip('/')}?{'&'.join(sorted(kept))}"
+    return f"{place}/{parts.path.lstrip('/')}?{parts.query}"
+
+
+def file_key(url: str) -> str:
+    """What stays of an address without ``www.`` and noise, too; a file's only within an item, for
+    somebody's token may be what names it."""
+    path, _, query = address_key(url).removeprefix("www.").partition("?")
+    kept = [one for one in query.split("&") if one and not _is_noise(one.partition("=")[0].lower())]
+    return f"{path}?{'&'.join(sorted(kept))}"
 
 
 def _is_noise(name: str) -> bool:

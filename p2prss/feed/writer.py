@@ -19,6 +19,7 @@ from p2prss import __version__
 from p2prss.drive.drive import Drive, DriveBatch
 from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, MEDIA_FOLDER, FeedArchive
 from p2prss.feed.model import FEED_FORMAT, ArchivedItem, Asset, FeedInfo, ItemRecord, Stamp
+from p2prss.feed.pinning import address_key
 from p2prss.units import MIB
 
 PLAIN_FEED_PATH: Final = "/feed.xml"
@@ -44,6 +45,7 @@ class FeedWriter:
         self.media: dict[str, str] = {}  # sha256 -> path
         self.media_bytes = 0
         self.by_url: dict[str, Asset] = {}  # captured files by original address
+        self.by_key: dict[str, Asset] = {}  # the same, however their addresses are spelled
 
     @classmethod
     async def open(cls, drive: Drive) -> Self:
@@ -154,7 +156,9 @@ class FeedWriter:
         self._remember(item.assets)
 
     def _remember(self, assets: Sequence[Asset]) -> None:
-        self.by_url.update((one.url, one) for one in assets if one.path is not None and one.number is None)
+        for one in assets:
+            if one.path is not None and one.number is None:
+                self.by_url[one.url] = self.by_key[address_key(one.url)] = one
 
 
 async def put_info(batch: DriveBatch, info: FeedInfo) -> None:

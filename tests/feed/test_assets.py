@@ -191,6 +191,25 @@ async def test_what_is_no_file_is_not_taken_for_one(
     assert (await assets_of(studio))["one.mp3"].path is None
 
 
+async def test_an_address_in_several_spellings_is_fetched_once(show: Show, studio: Studio) -> None:
+    with Origin(show.folder.parent) as origin:
+        item = (
+            '<item><guid>{}</guid><itunes:image href="/show/art.png#a"/>'
+            '<media:thumbnail url="{}/show/art.png"/><enclosure url="/show/one.mp3?token={}"/></item>'
+        )
+        show.write(
+            "".join(item.format(one, origin.url.upper(), one) for one in "ab"), art__png=PNG, one__mp3=MP3
+        )
+        report = await studio.update(f"{origin.url}/show/feed.xml")
+        assert (report.failures, report.media_files) == ([], 2)
+        assert 1 <= origin.count("*.png") <= 2  # two items at a time
+        assert origin.count("*.mp3") == 2  # a token may name a file
+    for place in (0, 1):
+        item_assets = (await studio.archive.items())[place].assets
+        assert all(one.path for one in item_assets)
+        assert len({one.url for one in item_assets}) == 3
+
+
 async def test_a_transcript_may_be_a_page(show: Show, studio: Studio) -> None:
     item = '<item><guid>1</guid><podcast:transcript url="/t.html" type="text/html"/></item>'
     show.write(item, t__html=b"<html><p>Hello</p></html>")
