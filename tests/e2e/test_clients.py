@@ -38,14 +38,28 @@ async def run_client(*command: str | Path, environ: dict[str, str] | None = None
     return said
 
 
-async def follow_on_demand(show: Show, start: Start, tmp_path: Path) -> tuple[Program, str]:
-    """A follower that fetches nothing before it is played. Returns: it, and the address of its feed."""
+async def follow(show: Show, start: Start, tmp_path: Path, *wanted: str | Path) -> tuple[Program, str]:
+    """A follower that has what is ``wanted``, by the options of the command, and fetches the rest when it
+    is played. Returns: it, and the address of its feed."""
     publisher = await start("publish", show.feed, "--listen", "127.0.0.1:0", "--no-http", home=tmp_path / "a")
     await publisher.event("published")
     link = publisher.lines[0]["link"]
-    follower = await start("follow", link, "--on-demand", "--http", "127.0.0.1:0", home=tmp_path / "b")
+    follower = await start("follow", link, *wanted, "--http", "127.0.0.1:0", home=tmp_path / "b")
     await follower.event("synced")
     return follower, (await follower.event("ready"))["feed_url"]
+
+
+async def follow_on_demand(show: Show, start: Start, tmp_path: Path) -> tuple[Program, str]:
+    """A follower that fetches nothing before it is played."""
+    return await follow(show, start, tmp_path, "--on-demand")
+
+
+async def follow_partly(show: Show, start: Start, tmp_path: Path) -> str:
+    """A follower that has the newest episode, and nothing of the others. Returns: its feed's URL."""
+    _, feed_url = await follow(show, start, tmp_path, "--latest", "1")
+    here = [line["local"] for line in (await run("show", feed_url.split("/")[-2], home=tmp_path / "b")).lines]
+    assert here.count(True) == 1 < len(here)
+    return feed_url
 
 
 async def local_bytes(home: Path) -> int:
