@@ -171,7 +171,10 @@ async def test_what_a_follower_serves_can_be_published_again(
     publisher = await start("publish", origin.feed_url, "--http", "127.0.0.1:0", home=tmp_path / "a")
     await publisher.event("published")
     feed_url = publisher.lines[0]["feed_url"]
-    told = (await run("publish", feed_url, "--once", home=tmp_path / "c")).event("published")
+    refused = await run("publish", feed_url, "--once", home=tmp_path / "d", code=1)
+    assert "podcast:block" in refused.error  # a copy asks not to be copied for all to see
+    again = await run("publish", feed_url, "--once", "--allow-locked", home=tmp_path / "c")
+    told = again.event("published")
     assert (told["episodes"], told["failed"]) == (len(show.episodes), 0)
     await run("export", told["key"], tmp_path / "plain", home=tmp_path / "c")
     assert await hashes_of((tmp_path / "plain").glob("*.mp3")) == show.hashes
