@@ -68,6 +68,16 @@ def publish(
         ),
     ] = "never",
     removed: Removed = None,
+    adopt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Take over episodes that another program has downloaded there (gPodder, Podgrab, PodFetch,"
+            " podcast-dl, podcast-archiver), where the source proves that they are the same.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What to call the feed instead of its title.")] = None,
     interval: Annotated[
         str | None,
@@ -148,6 +158,7 @@ def publish(
         allow_private=allow_private,
         allow_locked=allow_locked,
         unlisted=unlisted,
+        adopt=adopt,
     )
     apps = public_url, trust_proxy, http_host, ready_only
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))

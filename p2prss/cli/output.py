@@ -106,6 +106,9 @@ class Output:
                     f"published: {event.episodes} episodes, {event.media_files} files,"
                     f" {format_bytes(event.bytes)}{failed}"
                 )
+                if event.adopted:
+                    size = format_bytes(event.adopted_bytes)
+                    self.talk(f"{event.adopted} files were taken over, {size} not fetched again")
             case Waiting(next_look=None):
                 self.talk("the source is gone for good and not looked at any more; what is here is shared on")
             case Waiting():

@@ -25,7 +25,10 @@ class Ready(Event, frozen=True):
 
 
 class Published(Event, frozen=True):
-    """An update of the source is in the feed and signed."""
+    """An update of the source is in the feed and signed.
+
+    ``adopted`` files of ``adopted_bytes`` were taken over from another program instead of being fetched.
+    """
 
     key: str
     version: int
@@ -38,6 +41,8 @@ class Published(Event, frozen=True):
     aged_out: int = 0
     taken_out: int = 0
     failed: int = 0
+    adopted: int = 0
+    adopted_bytes: int = 0
     unchanged: bool = False
 
 

@@ -31,6 +31,7 @@ from p2prss.errors import (
 )
 from p2prss.feed.model import RemovedPolicy
 from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
+from p2prss.feed.sources.adopt import AdoptShelf
 from p2prss.log.log import FROZEN, Log
 from p2prss.log.store import Store
 from p2prss.net import tcp
@@ -213,6 +214,7 @@ class Node:
                 on_title=partial(self._rename, feed),
                 on_text=tell_ready,
                 made=made,
+                shelf=AdoptShelf(order.adopt) if order.adopt is not None else None,
                 turn=turn,
             )
             with feed.scope:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # it loads slowly
@@ -38,6 +39,7 @@ class PublishOrder:
     allow_private: bool = False  # publish even what only some may read, by its address
     allow_locked: bool = False  # publish even what its publisher has locked
     unlisted: bool = False  # announce it nowhere, now and later
+    adopt: Path | None = None  # a folder of another program's downloads, to take over instead of fetching
 
 
 @dataclass(frozen=True, slots=True)

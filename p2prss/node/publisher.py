@@ -31,7 +31,8 @@ from p2prss.feed.model import CapturePolicy, RemovedPolicy
 from p2prss.feed.origin.rhythm import Hints, read_hints
 from p2prss.feed.origin.url import redact, source_url
 from p2prss.feed.policy import Announced
-from p2prss.feed.sources.shelf import MadeFeed, Shelf
+from p2prss.feed.sources.adopt import AdoptShelf
+from p2prss.feed.sources.shelf import MadeFeed
 from p2prss.log.store import Store
 from p2prss.node.events import Error, Event, Notice, Progress, Published, Waiting
 from p2prss.node.open_feed import OpenFeed
@@ -62,7 +63,7 @@ class Publisher:
         on_title: Callable[[str], None],
         on_text: Callable[[], None],
         made: MadeFeed | None = None,
-        shelf: Shelf | None = None,
+        shelf: AdoptShelf | None = None,
         turn: trio.CapacityLimiter | None = None,
     ) -> None:
         self._feed = feed
@@ -83,6 +84,7 @@ class Publisher:
         permission = Permission(
             feed.key, given=order.allow_locked or feed.saved.unlisted, emit=emit, confirm=confirm
         )
+        self._shelf = shelf
         self._mirror = Mirror(
             order.source,
             feed.drive,
@@ -146,6 +148,8 @@ class Publisher:
     async def update(self) -> MirrorReport:
         """One look at the source; tells what came of it."""
         self._expected = self._done = 0
+        shelf = self._shelf
+        adopted, adopted_bytes = (shelf.files, shelf.bytes) if shelf else (0, 0)
         report = await self._mirror.update(self._tell)
         if report.declined is not None:
             raise UsageError(f"{_words(report.declined)}; add --yes to fetch it all, or --latest N for less")
@@ -166,6 +170,8 @@ class Publisher:
                 aged_out=report.aged_out,
                 taken_out=report.taken_out,
                 failed=len(report.failures),
+                adopted=shelf.files - adopted if shelf else 0,
+                adopted_bytes=shelf.bytes - adopted_bytes if shelf else 0,
                 unchanged=not report.wrote,
             )
         )

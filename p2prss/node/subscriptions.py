@@ -92,6 +92,8 @@ async def publish_library(
     """
     if order.name is not None:
         raise UsageError("--name is for one feed, not for a list of them")
+    if order.access is not None and order.access.credentials:
+        raise UsageError("--credentials is for one feed: each server of a list would be sent them")
     node.emit(Notice(message=f"{len(feeds)} feeds are listed"))
     turn, lock = trio.CapacityLimiter(UPDATES_AT_ONCE), trio.Lock()
 

@@ -192,3 +192,27 @@ async def test_a_list_that_makes_no_sense_is_one_line(tmp_path: Path) -> None:
     assert "lists no feeds" in (await run("publish", bad, "--once", home=tmp_path / "a", code=1)).error
     gone = await run("opml", "import", tmp_path / "gone.opml", home=tmp_path / "a", code=1)
     assert "no such file" in gone.error
+
+
+@pytest.mark.client
+async def test_what_gpodder_downloaded_is_not_fetched_again(
+    shared_show: Callable[..., Show], serve: Serve, tmp_path: Path
+) -> None:
+    show = shared_show(replace(SMALL, title="On gPodder", episodes=3, megabytes=0.4, lengths="zero"))
+    origin = serve(show)
+    own = tmp_path / "gpodder"
+    environ = {"HOME": str(own), "GPODDER_HOME": str(own)}
+    await run_client("gpo", "subscribe", origin.feed_url, environ=environ)
+    assert "3 episodes downloaded" in await run_client("gpo", "download", environ=environ)
+    origin.clear_hits()
+    words = ("publish", origin.feed_url, "--once", "--adopt", own / "Downloads")
+    done = await run(*words, home=tmp_path / "home")
+    told = done.event("published")
+    assert (told["adopted"], told["failed"]) == (3, 0)
+    assert told["adopted_bytes"] == sum(one["bytes"] for one in show.episodes)
+    assert sum(hit.sent for hit in origin.hits if hit.path.endswith(".mp3")) < told["adopted_bytes"] / 2
+    assert (await run(*words, home=tmp_path / "home")).event("published")["unchanged"]
+    talk = await run(*words[:3], "--adopt", own, home=tmp_path / "other", as_json=False)
+    assert "3 files were taken over, 1.2 MB not fetched again" in talk.stderr
+    gone = await run(*words[:3], "--adopt", tmp_path / "gone", home=tmp_path / "home", code=2)
+    assert "does not exist" in gone.error

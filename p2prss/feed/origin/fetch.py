@@ -18,6 +18,7 @@ import trio
 from p2prss.feed.origin.access import USER_AGENT, Access
 from p2prss.feed.origin.download import Download
 from p2prss.feed.origin.local_file import copy_file
+from p2prss.feed.origin.part import Part, read_part
 from p2prss.feed.origin.reply import Fetched, Validators
 from p2prss.feed.origin.retries import Retries
 from p2prss.feed.origin.session import Session
@@ -92,3 +93,7 @@ class Fetcher:
         if validators and validators.last_modified:
             headers["if-modified-since"] = validators.last_modified
         return await download.run(headers)
+
+    async def read_part(self, url: str, start: int, stop: int) -> Part | None:
+        """Some bytes of what is at an http or https URL, to compare; None when the origin proves nothing."""
+        return await read_part(self._session, url, start, stop)
