@@ -81,6 +81,9 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
             ],
         )
         for one in found:
+            if one.dynamic_hosts:
+                hosts = printable(", ".join(one.dynamic_hosts[:5]))
+                context.output.talk(f"{one.slug or one.key}: other bytes at each download from {hosts}")
             if one.degraded:
                 context.output.talk(
                     f"{one.slug or one.key}: the origin's feed is so broken that parts are lost"

@@ -26,7 +26,7 @@ from p2prss.errors import (
 )
 from p2prss.feed.capture_memory import CAPTURES_KIND, read_state
 from p2prss.feed.model import ArchivedItem, Removal
-from p2prss.feed.origin.url import redact
+from p2prss.feed.origin.url import host_of, redact
 from p2prss.log.store import Store
 from p2prss.net.exchange import Exchange
 from p2prss.node.events import Event
@@ -74,6 +74,7 @@ class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
     uncaptured_files: int
     waiting_files: int = 0
     dynamic_files: int = 0
+    dynamic_hosts: tuple[str, ...] = ()
     blocks: int
     local_blocks: int
     updated: datetime | None
@@ -182,7 +183,8 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
     items: Sequence[ArchivedItem] = ()
     updated, problem = None, None
     media: dict[str, int] = {}
-    uncaptured = dynamic = 0
+    uncaptured = 0
+    dynamic: list[str] = []
     source_format, degraded = "", False
     cores = feed.cores
     try:
@@ -191,7 +193,8 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
             info, items = await feed.archive.info(), await feed.archive.items()
             updated, source_format, degraded = info.updated, info.source_format, info.degraded
             for asset in [*info.channel_assets, *(asset for item in items for asset in item.assets)]:
-                dynamic += asset.note == "dynamic"
+                if asset.note == "dynamic":
+                    dynamic.append(host_of(asset.url))
                 if asset.path is None:
                     uncaptured += 1
                 else:
@@ -223,7 +226,8 @@ async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:
         local_bytes=sum(size * held[path].blocks // max(held[path].total, 1) for path, size in media.items()),
         uncaptured_files=uncaptured,
         waiting_files=len(read_state(captures).failures),
-        dynamic_files=dynamic,
+        dynamic_files=len(dynamic),
+        dynamic_hosts=tuple(sorted(set(dynamic))),
         blocks=sum(core.length for core in cores),
         local_blocks=sum(core.held_total for core in cores),
         updated=updated,

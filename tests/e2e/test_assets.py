@@ -109,12 +109,14 @@ async def test_status_counts_what_is_asked_for_later_and_what_is_dynamic(
     published = await run("publish", origin.feed_url, "--once", home=home)
     assert published.event("published")["failed"] == 1
     (status,) = (await run("status", home=home)).lines
+    assert status["dynamic_hosts"] == ["127.0.0.1"]
     assert (status["uncaptured_files"], status["waiting_files"], status["dynamic_files"]) == (1, 1, 1)
     origin.clear_hits()
     await run("publish", origin.feed_url, "--once", home=home)
     assert origin.count("*.mp3") == 0
     plain = await run("status", home=home, as_json=False)
     assert "1 asked for later, 1 dynamic" in " ".join(plain.stdout.split())
+    assert "other bytes at each download from 127.0.0.1" in plain.stderr
 
 
 async def test_recapture_and_alternates_by_option(rich_show: Show, serve: Serve, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree
 
-from p2prss.feed.embedded import replace_images, replace_in_list
+from p2prss.feed.embedded import is_data, replace_images, replace_in_list
+from p2prss.feed.names import resolve
 from p2prss.feed.parse import parse_feed
 from p2prss.feed.render import ItemSource, Replacement, Serving, render_feed
 from tests.spec.reading import SPEC, fenced
@@ -125,3 +128,33 @@ def test_the_example_of_the_specification() -> None:
     blocks = {name: text for _, name, text in fenced(SPEC / "08-feeds.md", "text") if name}
     local = served(blocks["notes"], {"https://two-ears.example/map.png": "http://127.0.0.1:7737/map.png"})
     assert local == blocks["notes served"]
+
+
+TAGS = ('<img src="https://a.example/1.png">', """<IMG alt='"' src=2.png srcset='3.png 2x, &amp;4.png'/>""")
+MARKS = ("<img ", " src=", " srcset=", '"', "'", ">", "<", "]]", "]]>", "&amp;", "&", "&#13;", "=", "/")
+TEXTS = ("é☃", "\U0001f399", "5.png 2x, ", "<b>", "</p>", "alt", "\r", "\n", "data:,x")
+SCRAPS = st.sampled_from([*TAGS, *MARKS, *TEXTS])
+
+
+@given(scraps=st.lists(SCRAPS, max_size=25), as_cdata=st.booleans())
+def test_any_notes_are_served_as_written_but_for_addresses(scraps: list[str], as_cdata: bool) -> None:
+    text = "".join(scraps)
+    assert replace_images(text, lambda address: address) == text
+    assert replace_in_list(text, lambda address: address) == text
+    element = etree.Element("description")
+    element.text = etree.CDATA(text) if as_cdata and "]]>" not in text else text
+    item = etree.tostring(element, encoding="unicode")
+    parsed = parse_feed(feed(item), url=BASE)
+    if parsed.degraded or not parsed.items:
+        return
+    (archived,) = parsed.items
+    new = {one.url: f"http://l/{place}" for place, one in enumerate(archived.files)}
+    written = etree.fromstring(archived.xml, etree.XMLParser(strip_cdata=False)).findtext("description") or ""
+
+    def expected(address: str) -> str:
+        absolute = resolve(BASE, address)
+        return new.get(absolute, address if is_data(address) else absolute)
+
+    shown = f"<item>{served(item, new)}</item>".encode()
+    local = etree.fromstring(shown).findtext("description") or ""
+    assert local == replace_images(written, expected)

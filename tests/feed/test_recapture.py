@@ -330,3 +330,23 @@ def test_the_example_of_the_specification() -> None:
     assert item is not None
     names = [f"{capture_stem(item, 1, one)}.mp3" for one in item.assets]
     assert names == blocks["text"].split()
+
+
+async def test_another_file_of_a_local_source_is_captured_and_a_renamed_one_is_the_same(
+    show: Show, studio: Studio
+) -> None:
+    source = str(show.folder / "feed.xml")
+    show.write("1.mp3")
+    await studio.update(source)
+    app = App(studio)
+    url, _ = await app.urls()
+    show.put("renamed.mp3", ONE)
+    show.write("renamed.mp3")
+    await studio.update(source)
+    assert await assets(studio) == [first(ONE)]
+    assert (await app.urls())[0] == url
+    show.put("corrected.mp3", TWO)
+    show.write("corrected.mp3")
+    await studio.update(source)
+    assert await assets(studio) == [first(TWO), ("superseded", hash_of(ONE), None, 1)]
+    assert (await app.get(url), await app.get((await app.urls())[0])) == (ONE, TWO)

@@ -30,6 +30,14 @@ def redact(url: str) -> str:
     return shown if len(shown) <= 200 else shown[:199] + "…"
 
 
+def host_of(url: str) -> str:
+    """The host of an address in small letters; empty where there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
 def public_url(url: str) -> str:
     """A URL that strangers may see.
 
