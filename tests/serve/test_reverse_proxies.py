@@ -129,7 +129,9 @@ async def test_an_app_behind_a_proxy(
         everything = await public.get(f"{base}/everything.xml")
         assert everything.status == 200
         assert item.attrib["url"] in everything.text
-        page = await public.get(f"{base}/")
+        index = await public.get(f"{base}/")
+        assert (index.status, 'href="/' in index.text) == (200, False)
+        page = await public.get(f"{base}/shows/{feed.key_text}")
         assert (page.status, feed_url in page.text) == (200, True)
         assert 'href="/' not in page.text  # works below any path
         foreign = await public.client.request("/pods/opml.xml", Host="rebound.example")
