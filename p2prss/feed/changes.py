@@ -26,7 +26,7 @@ from p2prss.feed.order import with_order
 from p2prss.feed.pinning import Named, pin
 
 _PINNED: Final = re.compile(rb"episodeType>\s*trailer\s*<", re.IGNORECASE)
-"""A trailer stays listed for ever, so it does not tell where a feed ends."""
+"""A trailer often stays listed for ever: then it does not tell where a feed ends."""
 
 Change = tuple[ArchivedItem, bytes | None]
 """An item as it is to be, and its XML, or None where only the record changes."""
@@ -127,8 +127,9 @@ def find_changes(
             changes.newest.append((with_record(old, removed_at=None, removed_as=None), None))
         elif (assets := _with_new_files(item, old, captured)) != old.assets:
             changes.newest.append((with_record(old, assets=assets), None))  # we know more kinds of files now
+    listed_before = sum(old.removed_at is None for old in known.values())
     if is_whole and not feed.degraded:
-        end = _end_of(feed, known)
+        end = _end_of(feed, known, moved_on=changes.new > 0 and len(seen) <= listed_before)
         for name, old in known.items():
             if name in seen or old.removed_at is not None:
                 continue
@@ -149,17 +150,18 @@ def _with_new_files(item: Item, old: ArchivedItem, captured: Mapping[str, Asset]
     return pin(old.item_id, assets_of(item.files, captured), old, old.published)[0]
 
 
-def _end_of(feed: ParsedFeed, known: Mapping[str, ArchivedItem]) -> datetime | None:
+def _end_of(feed: ParsedFeed, known: Mapping[str, ArchivedItem], *, moved_on: bool) -> datetime | None:
     """The date of the oldest item that is listed; None where there is none.
 
     An item that left is taken out when an older one is still listed. Else it is held to have aged out:
-    many feeds show their newest items only.
+    many feeds show their newest items only. When such a feed has moved on, so that old ones left as new
+    ones came, trailers do not count.
     """
     dates: list[datetime] = []
     for item in feed.items:
         old = known.get(item_id(item.guid))
         date = item.published or (old.first_seen if old else None)
-        if date is not None and not _PINNED.search(item.xml):
+        if date is not None and not (moved_on and _PINNED.search(item.xml)):
             dates.append(date)
     return min(dates, default=None)
 

@@ -90,6 +90,10 @@ def test_a_trailer_that_stays_for_ever_does_not_make_others_taken_out() -> None:
     archive.update([*items(4, 3, 2), trailer])
     archive.update([*items(4, 2), trailer])
     assert archive.removed == {"g1": AGED, "g3": TAKEN}
+    archive.update([*items(4), trailer])  # nothing new has come: this is no window that moved on
+    assert archive.removed == {"g1": AGED, "g3": TAKEN, "g2": TAKEN}
+    archive.update([*items(7, 6, 5), trailer])  # one that grows has not reached its end
+    assert archive.removed["g4"] == TAKEN
 
 
 def test_items_without_dates_are_judged_by_when_they_were_first_seen() -> None:
