@@ -106,6 +106,12 @@ def publish(
             help="Fetch what the feed names from this host, though it is on the local network; repeatable.",
         ),
     ] = None,
+    websub_callback: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where the internet reaches this node's HTTP server: hubs then tell of news."
+        ),
+    ] = None,
     user_agent: Annotated[
         str | None, typer.Option(metavar="TEXT", help="How to introduce ourselves to the source.")
     ] = None,
@@ -143,6 +149,8 @@ def publish(
     access = source_access(
         user_agent=user_agent, private_hosts=allow_private_host or (), credentials=credentials
     )
+    if websub_callback is not None and no_http:
+        raise UsageError("--websub-callback needs the HTTP server: leave out --no-http")
     wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
     order = PublishOrder(
         source=source,
@@ -151,6 +159,7 @@ def publish(
         name=name,
         interval=_seconds(interval) if interval is not None else None,
         access=access,
+        websub_callback=websub_callback,
         confirmed=yes,
         alternates=not no_alternates,
         recapture=recapture,

@@ -17,6 +17,8 @@ from p2prss.errors import DiskFullError, SchemaError, StorageError
 from p2prss.log.disk import Disk, disk_errors
 from p2prss.units import KIB, MIB
 
+_PRIVATE_FILE: Final = 0o600
+
 SCHEMA_VERSION: Final = 1
 PAGE_BYTES: Final = 4 * KIB  # our node and extent pages fill one each: see pages.py
 WRITER_CACHE: Final = 4 * MIB
@@ -70,6 +72,8 @@ class Database:
         with sqlite_errors(path):
             if not read_only and not path.exists():
                 _create(path)
+            if not read_only:
+                _keep_private(path)
             self._writer = self._connect(WRITER_CACHE)
             try:
                 self._prepare()
@@ -168,7 +172,9 @@ class Database:
         self._writer.executescript(f"BEGIN IMMEDIATE;{statements};PRAGMA user_version={version};COMMIT")
 
     def _back_up(self, version: int) -> None:
-        copy = sqlite3.connect(self._path.with_name(f"{self._path.name}.version-{version}"))
+        path = self._path.with_name(f"{self._path.name}.version-{version}")
+        _touch(path)
+        copy = sqlite3.connect(path)
         try:
             self._writer.backup(copy)
         finally:
@@ -181,6 +187,7 @@ def _create(path: Path) -> None:
     with disk_errors(str(path)):
         for leftover in path.parent.glob(f"{draft.name}*"):  # of a start that was cut short
             leftover.unlink()
+        _touch(draft)
         connection = sqlite3.connect(draft, isolation_level=None)
         try:
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
@@ -189,6 +196,20 @@ def _create(path: Path) -> None:
             connection.close()
         draft.rename(path)
         Disk().sync_directory(path.parent)
+
+
+def _touch(path: Path) -> None:
+    """Make an empty file that is ours alone; SQLite gives the files beside it the same rights."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PRIVATE_FILE))
+
+
+def _keep_private(path: Path) -> None:
+    """Nobody else reads a database: the address of a source may hold a password."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        with suppress(OSError):  # it is another user's, or not there
+            file = path.with_name(name)
+            if file.stat().st_mode & 0o077:
+                file.chmod(_PRIVATE_FILE)
 
 
 def _is_immutable(path: Path) -> bool:

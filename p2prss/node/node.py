@@ -7,8 +7,8 @@ line asked for. Nothing here decides about bytes: a node only owns the parts and
 import errno
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from random import SystemRandom
@@ -46,6 +46,7 @@ from p2prss.node.events import Error, Event, Notice, Ready, Withdrawn
 from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address
 from p2prss.node.follower import Follower
 from p2prss.node.forwarded_port import forward_port
+from p2prss.node.hub_subscriber import HubSubscriber, check_callback
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
@@ -77,6 +78,7 @@ class Node:
         self.exchange = Exchange(store, nursery, on_conflict=self._tell_conflict)
         self.opener = FeedOpener(store, self.exchange)
         self.library = NodeLibrary()
+        self.hub_calls: dict[str, HubSubscriber] = {}  # by token
         self.feeds: list[OpenFeed] = []
         self.listening: list[Address] = []
         self.lan: Lan | None = None
@@ -217,7 +219,7 @@ class Node:
                 shelf=AdoptShelf(order.adopt) if order.adopt is not None else None,
                 turn=turn,
             )
-            with feed.scope:
+            with feed.scope, self._called_by_hub(publisher.hub):
                 await publisher.run(once=order.once)
         except FetchError as error:
             if source.startswith("file:"):  # then it is not the network's fault
@@ -406,6 +408,20 @@ class Node:
         for text in saved.peers:
             self.dial(Address.parse(text))
 
+    @contextmanager
+    def _called_by_hub(self, hub: HubSubscriber | None) -> Iterator[None]:
+        """Hubs reach this one until the block ends."""
+        if hub is None:
+            yield
+            return
+        self.hub_calls[hub.token] = hub
+        self._nursery.start_soon(hub.run)
+        try:
+            yield
+        finally:
+            hub.use(None)
+            del self.hub_calls[hub.token]
+
     def _rename(self, feed: OpenFeed, title: str) -> None:
         if title != feed.saved.title:
             feed.saved = self.saved.save(msgspec.structs.replace(feed.saved, title=title))
@@ -420,12 +436,13 @@ class Node:
     async def _start_http(self, address: Address) -> None:
         from p2prss.serve.app import create_app
         from p2prss.serve.server import bind_tcp, serve_http
+        from p2prss.serve.websub import HubDoor
 
         sockets = await trio.to_thread.run_sync(self._bind_http, address, bind_tcp)
         serving = self.settings.serving
         serving = replace(serving, allowed_hosts=serving.allowed_hosts | {address.host})
         await self.actions.start()
-        app = create_app(self.library, serving, self.actions)
+        app = HubDoor(create_app(self.library, serving, self.actions), self.hub_calls)
         serve = partial(serve_http, shutdown=self._http_end, shield=True)
         host, port = (await self._nursery.start(serve, app, sockets))[0]
         self.http_url = f"http://{Address(_LOOPBACK.get(host, host), port)}"
@@ -516,6 +533,10 @@ def _source_of(order: PublishOrder) -> str:
         urlsplit_or_fail(url)
     except FetchError as error:
         raise UsageError(str(error)) from None
+    if order.websub_callback is not None:
+        check_callback(order.websub_callback)
+        if order.once:
+            raise UsageError("--websub-callback is for a node that goes on: leave out --once")
     secrets = [f"the source's address has {what}" for what, _ in secrets_of(url)]
     secrets += ["the source needs credentials"] if order.access.credentials else []
     if not order.allow_private and secrets:

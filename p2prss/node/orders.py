@@ -31,6 +31,7 @@ class PublishOrder:
     wanted: Wanted = field(default_factory=Wanted)
     name: str | None = None
     interval: float | None = None  # seconds between looks at the source; None: by the show's own rhythm
+    websub_callback: str | None = None  # where hubs reach this node
     access: Access = field(default_factory=Access)
     confirmed: bool = False  # fetch even a very large show without asking
     recapture: str = "never"  # a ``feed.model.Recapture``

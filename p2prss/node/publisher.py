@@ -29,12 +29,14 @@ from p2prss.feed.mirror_report import (
 )
 from p2prss.feed.model import CapturePolicy, RemovedPolicy
 from p2prss.feed.origin.rhythm import Hints, read_hints
-from p2prss.feed.origin.url import redact, source_url
+from p2prss.feed.origin.url import redact, secrets_of, source_url
+from p2prss.feed.origin.websub import find_offer
 from p2prss.feed.policy import Announced
 from p2prss.feed.sources.adopt import AdoptShelf
 from p2prss.feed.sources.shelf import MadeFeed
 from p2prss.log.store import Store
 from p2prss.node.events import Error, Event, Notice, Progress, Published, Waiting
+from p2prss.node.hub_subscriber import HubSubscriber
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder
 from p2prss.node.permission import Permission
@@ -42,6 +44,7 @@ from p2prss.node.polling import Polling, in_words
 from p2prss.units import GB
 
 STATE_KIND: Final = "mirror"
+NEWS_GAP_SECONDS: Final = 10.0  # between looks, however often a hub tells of news
 LOCAL_INTERVAL: Final = 1800.0  # seconds between looks at a source on this machine
 
 Emit = Callable[[Event], None]
@@ -79,6 +82,15 @@ class Publisher:
             fixed = LOCAL_INTERVAL
         self._polling = Polling(store, self._key, fixed_seconds=fixed)
         self._asked = trio.Event()
+        self.hub: HubSubscriber | None = None
+        if order.websub_callback is not None:
+            self.hub = HubSubscriber(
+                order.source,
+                order.websub_callback,
+                order.access,
+                on_news=self.look_now,
+                tell=lambda text: emit(Notice(message=text, key=self._key, level=1)),
+            )
         self._expected = 0
         self._done = 0
         permission = Permission(
@@ -126,8 +138,10 @@ class Publisher:
             rounded = round(seconds, 1) if seconds < inf else None
             self._emit(Waiting(key=self._key, next_look=self._polling.state.next_at, seconds=rounded))
             self._asked = trio.Event()
+            soonest = trio.current_time() + NEWS_GAP_SECONDS
             with trio.move_on_after(seconds):
                 await self._asked.wait()
+                await trio.sleep_until(soonest)
 
     def look_now(self) -> None:
         """Do not wait any longer: somebody says that there is something new."""
@@ -142,6 +156,9 @@ class Publisher:
                 items = await self._feed.archive.items()
                 dates = [one.published or one.first_seen for one in items]
             channel = await self._feed.archive.channel()
+            if self.hub is not None and report.reply is not None:
+                offer = find_offer(channel, report.reply.links, report.reply.url)
+                self.hub.use(offer if offer and not secrets_of(offer.topic) else None)
             hints = read_hints(channel, report.reply.max_age_seconds if report.reply else None)
         return self._polling.succeeded(now_utc(), hints, dates, report.moved_to)
 

@@ -17,6 +17,7 @@ import trio
 
 from p2prss.feed.origin.access import USER_AGENT, Access
 from p2prss.feed.origin.download import Download
+from p2prss.feed.origin.form import post_form
 from p2prss.feed.origin.local_file import copy_file
 from p2prss.feed.origin.part import Part, read_part
 from p2prss.feed.origin.reply import Fetched, Validators
@@ -97,3 +98,7 @@ class Fetcher:
     async def read_part(self, url: str, start: int, stop: int) -> Part | None:
         """Some bytes of what is at an http or https URL, to compare; None when the origin proves nothing."""
         return await read_part(self._session, url, start, stop)
+
+    async def post_form(self, url: str, form: bytes) -> int:
+        """Send a form to a hub; see ``form.post_form``."""
+        return await post_form(self._session, url, form)
