@@ -76,7 +76,7 @@ class Capture:
         """Fetch what is missing and wanted, newest first."""
         writer, policy = self._writer, self._policy
         info = writer.info
-        self._memory.keep_only(self._addresses())
+        self._memory.keep_only(self._addresses(), writer.items)
         jobs: list[ArchivedItem | None] = []
         if policy.media and info is not None and self._missing(info.channel_assets):
             jobs.append(None)

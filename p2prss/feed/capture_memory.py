@@ -87,8 +87,10 @@ class CaptureMemory:
         """Note that a file was had."""
         self._failures.pop(digest_of(url), None)
 
-    def keep_only(self, urls: Collection[str]) -> None:
-        """Forget files that nothing names any more."""
+    def keep_only(self, urls: Collection[str], item_ids: Collection[str]) -> None:
+        """Forget files and items that are no more."""
+        known = self._enclosures.items()
+        self._enclosures = {name: one for name, one in known if name.partition("/")[0] in item_ids}
         if self._failures:
             names = {digest_of(url) for url in urls}
             self._failures = {name: one for name, one in self._failures.items() if name in names}

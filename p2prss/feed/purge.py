@@ -25,10 +25,7 @@ async def purge_items(writer: FeedWriter) -> int:
             batch.delete(path)
     for item in items:
         del writer.items[item.item_id]
-    writer.by_url = {url: one for url, one in writer.by_url.items() if one.path not in paths}
-    for sha256, path in [*writer.media.items()]:
-        if path in paths:
-            del writer.media[sha256]
+    writer.forget_media(paths)
     writer.media_bytes = await _bytes_of(writer.drive, writer.media.values())
     return len(items)
 

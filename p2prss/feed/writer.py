@@ -5,7 +5,7 @@ entries of one step become visible together, under one signature.
 """
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -116,6 +116,12 @@ class FeedWriter:
             self.media_bytes += file.byte_length
         if item is not None:
             self._keep(item)
+
+    def forget_media(self, paths: Collection[str]) -> None:
+        """Files that are no longer in the drive are captured no more."""
+        self.by_url = {url: one for url, one in self.by_url.items() if one.path not in paths}
+        self.by_key = {key: one for key, one in self.by_key.items() if one.path not in paths}
+        self.media = {sha256: path for sha256, path in self.media.items() if path not in paths}
 
     async def finish(self, plain_feed: bytes, info: FeedInfo) -> None:
         """Write what follows from the rest: the plain feed, forgetting its older version, and the counts."""

@@ -61,7 +61,10 @@ def test_what_nothing_names_is_forgotten_and_a_broken_record_is_none() -> None:
     memory = CaptureMemory(CaptureState())
     memory.failed(URL, START, is_refused=True)
     assert memory.is_changed
-    memory.keep_only({"https://a.example/2.mp3"})
+    memory.captured("0123", 1, START, '"tag"', 5)
+    memory.keep_only({URL}, {"0123"})
+    assert (len(memory.state.failures), len(memory.state.enclosures)) == (1, 1)
+    memory.keep_only({"https://a.example/2.mp3"}, set())
     assert memory.state == CaptureState()
     assert not memory.is_changed
     assert read_state(b'{"failures": 3}') == read_state(None) == CaptureState()
