@@ -69,7 +69,8 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
                 (
                     one.slug,
                     one.role,
-                    str(one.episodes),
+                    str(one.episodes)
+                    + (f" ({one.removed_episodes} removed)" if one.removed_episodes else ""),
                     f"{one.local_media_files}/{one.media_files} files"
                     + (f", {one.uncaptured_files} not captured" if one.uncaptured_files else "")
                     + (f", {one.waiting_files} asked for later" if one.waiting_files else "")

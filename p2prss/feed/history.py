@@ -22,7 +22,9 @@ from p2prss.errors import BlockUnavailableError, FeedFormatError, NetworkError
 from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, ITEMS_FOLDER, MAX_INFO_BYTES, decode_info, read_item
 from p2prss.feed.item_diff import Difference, differences
 from p2prss.feed.model import ArchivedItem, Asset, ItemRecord, Stamp
-from p2prss.feed.parse import MAX_ITEM_BYTES
+from p2prss.feed.parse import MAX_ITEM_BYTES, MAX_ITEMS
+
+MAX_WAITING: Final = 100_000  # changes of one step held in memory; a stranger's may never end
 
 
 class What(StrEnum):
@@ -87,6 +89,8 @@ class FeedHistory:
                     waiting.append(FeedChange(What.CHANNEL, step.seq + 1, None, old=channel, new=entry))
                 channel = entry
             elif step.path.startswith(f"{ITEMS_FOLDER}/") and path in (None, step.path):
+                if step.path not in last and len(last) >= MAX_ITEMS:
+                    continue  # no feed has so many
                 before = last.pop(step.path, None)
                 item = read_item(step.path, entry.metadata) if entry is not None else None
                 if entry is not None and item is not None:
@@ -94,7 +98,7 @@ class FeedHistory:
                 for change in _item_changes(step.seq, before, entry, item):
                     if change.what is What.CAPTURED:
                         yield change
-                    else:
+                    elif len(waiting) < MAX_WAITING:
                         waiting.append(change)
         for change in waiting:
             yield change

@@ -45,13 +45,21 @@ def differences(before: bytes, after: bytes) -> list[Difference]:
 def changed_part(difference: Difference) -> tuple[str, str]:
     """The parts of a long text that differ, before and after, with a little of what is around them."""
     before, after = difference.before, difference.after
-    start = 0
-    while start < min(len(before), len(after)) and before[start] == after[start]:
-        start += 1
-    end = 0
-    while end < min(len(before), len(after)) - start and before[-1 - end] == after[-1 - end]:
-        end += 1
+    start = _common(before, after)
+    end = _common(before[start:][::-1], after[start:][::-1])
     return _cut(before, start, len(before) - end), _cut(after, start, len(after) - end)
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with in common; found by halving, as texts may be long."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _cut(text: str, start: int, stop: int) -> str:
