@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from p2prss.units import KIB, MB, MIB
-from scripts import bench_p2prss
+from scripts import bench_p2prss, bench_serve
 from tests.interop.js_peer import JsPeer
 
 _BATCH: Final = 128  # blocks per append
@@ -126,6 +126,18 @@ async def our_first_byte(directory: Path, _: Load) -> float:
     return await bench_p2prss.first_byte(directory)
 
 
+async def our_serve(directory: Path, load: Load) -> float:
+    return await bench_serve.stream(directory, load.bytes)
+
+
+async def our_feed_cold(directory: Path, _: Load) -> float:
+    return await bench_serve.feed_cold(directory)
+
+
+async def our_feed_unchanged(directory: Path, _: Load) -> float:
+    return await bench_serve.feed_unchanged(directory)
+
+
 async def our_help_time(_directory: Path, _: Load) -> float:
     return await bench_p2prss.help_time()
 
@@ -150,6 +162,9 @@ BENCHMARKS: Final = (
     Benchmark(
         "first-byte", "first byte of an episode only a peer has", "< 100 ms", our_first_byte, moves_load=False
     ),
+    Benchmark("serve", "serve a local episode to curl", ">= 300 MB/s", our_serve),
+    Benchmark("serve-feed", "serve a feed of 5,000 items, cold", "< 1 s", our_feed_cold, moves_load=False),
+    Benchmark("serve-304", "likewise unchanged: 304", "< 10 ms", our_feed_unchanged, moves_load=False),
     Benchmark("help-time", "p2prss --help", "< 0.4 s", our_help_time, moves_load=False),
 )
 

@@ -20,13 +20,13 @@ import trio
 from p2prss.units import KIB, MB
 
 _ROOT: Final = Path(__file__).parents[1]
-_PROGRAM: Final = Path(sys.executable).with_name("p2prss")
+PROGRAM: Final = Path(sys.executable).with_name("p2prss")
 _POOL_BYTES: Final = 16 * MB  # random data that blocks are cut from
 _EPISODE_BYTES: Final = 32 * MB
 _START_SECONDS: Final = 60
 _MEMORY_SECONDS: Final = 0.1  # between looks at how much memory a program has
 _LIMIT_SECONDS: Final = 900
-_QUIET_NETWORK: Final = ("--no-dht", "--no-lan")
+QUIET_NETWORK: Final = ("--no-dht", "--no-lan")
 
 
 # ---------------------------------------------------------------------------- the program's outside
@@ -137,7 +137,7 @@ async def replicate_by_key(
 async def help_time() -> float:
     """Seconds of ``p2prss --help``."""
     started = time.perf_counter()
-    await trio.run_process([str(_PROGRAM), "--help"], capture_stdout=True)
+    await trio.run_process([str(PROGRAM), "--help"], capture_stdout=True)
     return time.perf_counter() - started
 
 
@@ -145,9 +145,9 @@ async def publish(directory: Path, size: int) -> float:
     """Seconds from starting ``publish`` until a show of ``size`` bytes is mirrored and signed."""
     async with _origin(directory / "origin", max(1, size // _EPISODE_BYTES), _EPISODE_BYTES) as feed_url:
         started = time.perf_counter()
-        arguments = ("publish", feed_url, "--all", "--once", "--yes", "--no-http", *_QUIET_NETWORK)
+        arguments = ("publish", feed_url, "--all", "--once", "--yes", "--no-http", *QUIET_NETWORK)
         async with (
-            running(_PROGRAM, "--json", "--home", directory / "home", *arguments) as program,
+            running(PROGRAM, "--json", "--home", directory / "home", *arguments) as program,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(program.watch_memory)
@@ -161,15 +161,15 @@ async def publish(directory: Path, size: int) -> float:
 
 async def first_byte(directory: Path, episodes: int = 9) -> float:
     """Median seconds from asking the local URL of an episode to its first byte, none of it local."""
-    publishing = ("publish", "--all", "--no-http", "--listen", "127.0.0.1:0", *_QUIET_NETWORK)
-    following = ("follow", "--on-demand", "--http", "127.0.0.1:0", *_QUIET_NETWORK)
+    publishing = ("publish", "--all", "--no-http", "--listen", "127.0.0.1:0", *QUIET_NETWORK)
+    following = ("follow", "--on-demand", "--http", "127.0.0.1:0", *QUIET_NETWORK)
     async with (
         _origin(directory / "origin", episodes, 4 * MB) as feed_url,
-        running(_PROGRAM, "--json", "--home", directory / "a", *publishing, feed_url) as publisher,
+        running(PROGRAM, "--json", "--home", directory / "a", *publishing, feed_url) as publisher,
     ):
         ready, _ = await publisher.events("ready", "published")
         peer = ("--peer", ready["listen"][0], ready["key"])
-        async with running(_PROGRAM, "--json", "--home", directory / "b", *following, *peer) as follower:
+        async with running(PROGRAM, "--json", "--home", directory / "b", *following, *peer) as follower:
             (following_ready,) = await follower.events("ready")
             feed = following_ready["feed_url"]
             return await trio.to_thread.run_sync(_median_first_byte, feed, episodes)

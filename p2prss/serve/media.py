@@ -36,6 +36,8 @@ NEXT_CHUNK_SECONDS: Final = 60.0
 """How long a running answer may stall; a break costs most clients the whole episode, so longer."""
 
 MIN_CHUNK_BYTES: Final = 64 * KIB  # smaller blocks are sent together: each send has a price
+JOINED_BYTES: Final = 256 * KIB  # likewise blocks that come one right after the other: they were here
+AT_ONCE_SECONDS: Final = 0.02  # for a block to come, so that the next one is waited for
 MAX_CHUNK_BYTES: Final = 512 * KIB  # larger blocks are sent in parts: each part is copied once
 
 NOT_NOW: Final = (NetworkError, BlockUnavailableError, TryAgainError, DiskFullError, trio.TooSlowError)
@@ -190,14 +192,17 @@ class _Chunks:
         size = 0
         with trio.fail_at(deadline):
             while size < min(self._enough_bytes, self.missing_bytes):
+                asked_at = trio.current_time()
                 try:
                     part = await anext(self._source)
                 except StopAsyncIteration:
                     raise BlockUnavailableError("the file ended too early") from None
                 parts.append(part)
                 size += len(part)
+                if size >= MIN_CHUNK_BYTES and trio.current_time() - asked_at > AT_ONCE_SECONDS:
+                    break
         if size > self.missing_bytes:
             raise DriveError("the file is longer than its entry says")
-        self._enough_bytes = MIN_CHUNK_BYTES
+        self._enough_bytes = JOINED_BYTES
         self.missing_bytes -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
