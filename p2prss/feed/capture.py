@@ -6,6 +6,7 @@ visible in a step of their own, so an interrupted run keeps every finished episo
 
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,7 @@ from p2prss.feed.sources.shelf import Shelf
 from p2prss.feed.writer import FeedWriter, NewFile
 
 DOWNLOADS: Final = 2  # items at a time
+PICTURE_ATTEMPTS: Final = 2  # in one update, at a picture of show notes
 
 Ask = Callable[[Announced], Awaitable[bool]]
 
@@ -184,11 +186,14 @@ class Capture:
         url = asset.url
         if not urlsplit(url).scheme:
             url = urljoin(self._fetcher.source_url, url)  # only a local source leaves them relative
+        retries = self._retries
+        if asset.role == Role.INLINE:  # old notes name hundreds of pictures on hosts that are gone
+            retries = replace(retries, attempts=min(PICTURE_ATTEMPTS, retries.attempts))
         fetched = await self._fetcher.fetch(
             url,
             path,
             max_bytes=limit_of(asset),
-            retries=self._retries,
+            retries=retries,
             refuse_html=not may_be_page(asset),
         )
         if not fetched.byte_length:

@@ -217,3 +217,11 @@ async def test_a_transcript_may_be_a_page(show: Show, studio: Studio) -> None:
         await studio.update(origin.feed_url)
     asset = (await assets_of(studio))["t.html"]
     assert (asset.mime_type, str(asset.path)[-5:]) == ("text/html", ".html")
+
+
+async def test_a_picture_of_show_notes_is_not_worth_many_attempts(show: Show, studio: Studio) -> None:
+    show.write(ITEM, **FILES)
+    with Origin(show.folder, rules=["/note.png reset", "/art.jpg reset"]) as origin:
+        report = await studio.update(origin.feed_url)
+        assert len(report.failures) == 3  # with the one that is gone
+        assert (origin.count("/note.png"), origin.count("/art.jpg")) == (2, 3)
