@@ -33,6 +33,7 @@ from p2prss.feed.names import (
     text_of,
 )
 from p2prss.feed.parse import ITEMS_MARK, find_marks, parse_xml
+from p2prss.feed.rights import BLOCK_ID
 
 _PODCAST_SPACE: Final = UUID("ead4c236-bf58-58c6-a2c6-a6b28d128cb6")  # of podcast:guid
 _PAGE_RELS: Final = frozenset(
@@ -88,7 +89,8 @@ class ItemSource:
 class Serving:
     """Where the copy is served.
 
-    ``pages``: RFC 5005 relation -> URL; ``block`` asks directories not to list the copy.
+    ``pages``: RFC 5005 relation -> URL; ``block`` asks directories not to list the copy;
+    ``may_mirror`` takes p2prss out of that, so that the copy can be published from where it lies.
     """
 
     feed_url: str
@@ -97,6 +99,7 @@ class Serving:
     pages: Mapping[str, str] = field(default_factory=dict)
     replacements: Mapping[str, Replacement] = field(default_factory=dict)  # of the channel's own files
     block: bool = True
+    may_mirror: bool = False
 
 
 def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Serving | None = None) -> bytes:
@@ -173,6 +176,9 @@ def _serve_channel(root: etree._Element, channel: etree._Element, serving: Servi
     added = [_atom_link(rel, url) for rel, url in links.items() if url]
     if serving.block:
         added += [_said("itunes", ITUNES, "block", "Yes"), _said("podcast", PODCAST, "block", "yes")]
+        if serving.may_mirror:
+            added.append(_said("podcast", PODCAST, "block", "no"))
+            added[-1].set("id", BLOCK_ID)
     if serving.origin_url and "podcast:guid" not in present:
         added.append(_said("podcast", PODCAST, "guid", podcast_guid(serving.origin_url)))
     blanks = channel.text if channel.text and not channel.text.strip() else "\n"

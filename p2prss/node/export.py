@@ -111,6 +111,7 @@ class _Export:
             origin_url=info.origin_url or "",
             base_url=info.base_url,
             replacements=self._replacements(info.channel_assets),
+            may_mirror=True,
         )
         text = render_feed(await self._archive.channel(), sources, serving)
         await self._save("feed.xml", text)
