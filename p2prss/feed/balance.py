@@ -29,6 +29,7 @@ _TOKEN: Final = re.compile(
 _ATTRIBUTE: Final = re.compile(
     rf"""(?P<name>{_NAME})(?:\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'>]+)))?"""
 )
+_ROOT: Final = re.compile(r"<(?:rss|rdf:RDF|feed)[\s>]", re.IGNORECASE)
 _ITEMS: Final = frozenset({"item", "entry"})
 _FRAME: Final = frozenset({"rss", "channel", "rdf:rdf", "feed"})
 _VOID: Final = frozenset({"br", "hr", "img", "input", "wbr", "meta"})
@@ -62,6 +63,7 @@ class _Balancer:
         self._guesses = 0
         self._has_ended = False
         self._is_cut = False
+        self._has_root = _ROOT.search(text) is not None
 
     def run(self) -> Balanced | None:
         place = 0
@@ -132,6 +134,9 @@ class _Balancer:
 
     def _start(self, name: str, attributes: str) -> None:
         low = name.lower()
+        if not self._open and self._has_root and low not in _FRAME:
+            self._note("what stood before the feed dropped")  # messages of the program that made it
+            return
         if self._has_ended and low not in _ITEMS:
             return
         if self._has_ended or low in _ITEMS:
@@ -152,6 +157,8 @@ class _Balancer:
         found: dict[str, str] = {}
         for match in _ATTRIBUTE.finditer(text):
             value = next((one for one in (match["double"], match["single"], match["bare"]) if one), "")
+            if match["bare"]:
+                self._note("attributes mended")
             if match["name"] in found:
                 self._note("attributes that stood twice dropped")
                 continue

@@ -101,7 +101,7 @@ class Item:
     xml: bytes
     digest: str  # 32 hex digits
     files: tuple[Enclosure, ...] = ()
-    base_url: str = ""  # what its relative addresses start from
+    base_url: str = ""  # what its relative addresses start from, or its own xml:base does
     guid_is_made: bool = False
     left_out: int = 0  # files that are not in ``files``: too many, or their addresses too long
 

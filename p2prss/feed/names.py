@@ -218,6 +218,12 @@ def base_of(element: etree._Element, base_url: str) -> str:
     return base_url
 
 
+def base_around(element: etree._Element, base_url: str) -> str:
+    """Where an element's own ``xml:base`` starts, or without one its relative addresses."""
+    parent = element.getparent()
+    return kept_base(base_url) if parent is None else base_of(parent, base_url)
+
+
 def kept_base(url: str) -> str:
     """A base address of at most ``MAX_URL_LENGTH``: without its query if need be, else empty."""
     if len(url) > MAX_URL_LENGTH:

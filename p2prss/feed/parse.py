@@ -40,6 +40,7 @@ from p2prss.feed.names import (
     XML_BASE,
     Place,
     address_at,
+    base_around,
     base_of,
     kept_base,
     places_in,
@@ -350,7 +351,7 @@ def _read_item(element: etree._Element, url: str) -> Item | RefusedItem:
         xml=xml,
         digest=digest,
         files=files,
-        base_url=base_of(element, url) if is_relative else "",
+        base_url=base_around(element, url) if is_relative else "",
         guid_is_made=is_made,
         left_out=left_out,
     )

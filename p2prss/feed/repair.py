@@ -10,6 +10,7 @@ import html.entities
 import json
 import re
 import zlib
+from contextlib import suppress
 from typing import Final
 
 from p2prss.errors import FeedFormatError
@@ -49,10 +50,27 @@ _WITHOUT_BOM: Final[tuple[tuple[bytes, str], ...]] = (
 )
 _CHARSET: Final = re.compile(
     r"utf-?8|us-ascii|iso-?8859-?\d{1,2}|latin-?1|windows-?\d{3,4}|cp\d{3,4}|koi8-[rtu]|mac-?(roman|cyrillic)"
-    r"|shift[_-]?jis|euc-(jp|kr)|iso-2022-(jp|kr)|gb(2312|k|18030)|big5(-?hkscs)?|tis-620",
+    r"|s(hift)?[_-]?jis|euc-(jp|kr)|iso-2022-(jp|kr)|gb(2312|k|18030)|big5(-?hkscs)?|tis-620|windows-31j"
+    r"|ks_c_5601-1987|hz-gb-2312|viscii",
     re.ASCII,
 )
 """Charsets a feed may declare: Python knows others that are slow, or no charsets at all (punycode)."""
+
+_MANY_BYTES: Final = re.compile(r"s(hift)?[_-]?jis|euc|gb|big5|ks_c|windows-31j")
+_LARGER: Final = {
+    "big5": "big5hkscs",
+    "euc-kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso-8859-9": "cp1254",
+    "iso-8859-11": "cp874",
+    "ks_c_5601-1987": "cp949",
+    "shift-jis": "cp932",
+    "shift_jis": "cp932",
+    "sjis": "cp932",
+    "tis-620": "cp874",
+}
+"""What browsers read in place of a charset. Source: encoding.spec.whatwg.org, "Names and labels"."""
 
 _DECLARED: Final = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 _DECLARATION: Final = re.compile(r"<\?xml\s[^>]{0,1000}\?>")
@@ -102,30 +120,30 @@ def _decoded(data: bytes, content_type: str) -> str:
     for mark, charset in _WITHOUT_BOM:
         if data.startswith(mark):
             return data.decode(charset, "replace")
-    for charset in (_declared_charset(data), _header_charset(content_type)):
+    claims = [_declared_charset(data), _header_charset(content_type)]
+    for charset in claims:
         # What calls itself Latin-1 or ASCII is read as cp1252, as browsers do; UTF-8 is tried in any case.
-        if (
-            charset
-            and _CHARSET.fullmatch(charset)
-            and not re.match(r"utf|us-ascii|iso-?8859-?1$|latin", charset)
-        ):
-            try:
-                return data.decode(charset)
-            except (UnicodeError, LookupError):
-                continue
+        if _CHARSET.fullmatch(charset) and not re.match(r"utf|us-ascii|iso-?8859-?1$|latin", charset):
+            with suppress(UnicodeError, LookupError):
+                return data.decode(_LARGER.get(charset, charset))
         elif charset and not charset.startswith("utf"):
             return data.decode("cp1252", _AS_LATIN1)
+    with suppress(UnicodeError):
+        return data.decode()
+    if _MANY_BYTES.match(claims[0]):  # a few bytes are wrong; as anything else all of them would be
+        with suppress(LookupError):
+            return data.decode(_LARGER.get(claims[0], claims[0]), "replace")
     return data.decode("utf-8", _AS_CP1252)
 
 
 def _declared_charset(data: bytes) -> str:
     match = _DECLARED.match(data[:1000])
-    return match[1].decode("ascii").lower() if match else ""
+    return match[1].decode("ascii").lower().removeprefix("x-") if match else ""
 
 
 def _header_charset(content_type: str) -> str:
     match = re.search(r"""charset\s*=\s*["']?([A-Za-z0-9._-]{1,40})""", content_type, re.IGNORECASE)
-    return match[1].lower() if match else ""
+    return match[1].lower().removeprefix("x-") if match else ""
 
 
 def _bytes_as(charset: str, name: str) -> str:
@@ -181,8 +199,10 @@ def _is_json(text: str) -> bool:
 
 _ILLEGAL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _TOKENS: Final = re.compile(
-    r"(?P<cdata><!\[CDATA\[.*?(?:\]\]>|\Z))|(?P<comment><!--.*?(?:-->|\Z))|(?P<amp>&)(?P<entity>#?\w{1,40};)?",
-    re.DOTALL,
+    r"(?P<cdata><!\[CDATA\[.*?(?:\]\]>|\Z))|(?P<comment><!--.*?(?:-->|\Z))|(?P<pair>&#(?:x(?:0{0,4})(?P<high>d[89ab][0-9a-f]{2})|(?P<high10>5[56]\d{3}));"
+    r"&#(?:x(?:0{0,4})(?P<low>d[c-f][0-9a-f]{2})|(?P<low10>5[67]\d{3}));)"
+    r"|(?P<amp>&)(?P<entity>#?\w{1,40};)?",
+    re.DOTALL | re.IGNORECASE,
 )
 _XML_ENTITIES: Final = frozenset({"amp;", "lt;", "gt;", "quot;", "apos;"})
 _START_TAG: Final = re.compile(r"""<([A-Za-z_][\w.-]*(?::[\w.-]+)?)((?:[^<>"']|"[^"<]*"|'[^'<]*')*)>""")
@@ -208,6 +228,8 @@ def mend(text: str) -> tuple[str, list[str]]:
 
 
 def _mend_ampersand(match: re.Match[str]) -> str:
+    if match["pair"] is not None:
+        return _joined(match)
     if match["amp"] is None:
         return match[0]
     entity = match["entity"]
@@ -230,6 +252,14 @@ def _numbered(reference: str) -> str:
     return f"&#{ord(meant)};"
 
 
+def _joined(match: re.Match[str]) -> str:
+    """The letter that two halves of UTF-16 stand for, or nothing."""
+    high = int(match["high"], 16) if match["high"] else int(match["high10"])
+    low = int(match["low"], 16) if match["low"] else int(match["low10"])
+    is_pair = 0xD800 <= high < 0xDC00 <= low < 0xE000
+    return f"&#{0x10000 + (high - 0xD800) * 0x400 + low - 0xDC00};" if is_pair else ""
+
+
 def _plain_number(reference: str) -> bool:
     """Whether a reference means a letter that XML has, beyond the ones that browsers read otherwise."""
     match = re.fullmatch(r"&#(?:x([0-9a-fA-F]{1,6})|([0-9]{1,7}));", reference)
@@ -242,7 +272,7 @@ def _plain_number(reference: str) -> bool:
 def _undeclared_prefixes(text: str) -> list[str]:
     used: dict[str, None] = {}
     declared = {"xml", "xmlns", *re.findall(r"""\sxmlns:([\w.-]{1,100})\s*=""", text)}
-    plain = _TOKENS.sub(lambda match: match[0] if match["amp"] else "", text)
+    plain = _TOKENS.sub(lambda match: match[0] if match["amp"] or match["pair"] else "", text)
     for tag in _START_TAG.finditer(plain):
         prefix, colon, _ = tag[1].partition(":")
         if colon:

@@ -170,7 +170,7 @@ def test_files_are_resolved_against_xml_base_and_the_final_address() -> None:
     assert [one.byte_length for one in files] == [12, None, None]
     assert [item.base_url for item in feed.items] == [
         "https://base.example/x/",
-        "https://base.example/x/ep/",
+        "https://base.example/x/",  # its own xml:base is in its XML
         "",
     ]
 
