@@ -97,14 +97,14 @@ class Output:
         match event:
             case Ready():
                 self._ready(event)
-            case Published(unchanged=True):
-                self.talk("the source has not changed")
+            case Published(unchanged=True, title=title):
+                self.talk(f"the source has not changed{_of(title)}")
             case Published():
                 self._end_bars()
                 failed = f", {event.failed} failed and will be tried again" if event.failed else ""
                 self.talk(
                     f"published: {event.episodes} episodes, {event.media_files} files,"
-                    f" {format_bytes(event.bytes)}{failed}"
+                    f" {format_bytes(event.bytes)}{failed}{_of(event.title)}"
                 )
                 if event.adopted:
                     size = format_bytes(event.adopted_bytes)
@@ -169,6 +169,11 @@ class Output:
             self._bars.stop()
             write()
             self._bars.start()
+
+
+def _of(title: str) -> str:
+    """Which feed a line is about, for a node that has several."""
+    return f" ({printable(title)})" if title else ""
 
 
 def _amount(event: Progress) -> str:

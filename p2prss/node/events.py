@@ -44,6 +44,7 @@ class Published(Event, frozen=True):
     adopted: int = 0
     adopted_bytes: int = 0
     unchanged: bool = False
+    title: str = ""
 
 
 class Waiting(Event, frozen=True):

@@ -190,6 +190,7 @@ class Publisher:
                 adopted=shelf.files - adopted if shelf else 0,
                 adopted_bytes=shelf.bytes - adopted_bytes if shelf else 0,
                 unchanged=not report.wrote,
+                title=self._feed.title,
             )
         )
         return report

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+import trio
 from starlette.responses import Response
 
 from p2prss.errors import UsageError
@@ -93,7 +94,8 @@ async def find_page(
         return _SiteFile(tag, size, kind, read, policy)
     body = b"".join([piece async for piece in read(0, size)])
     info = await feed.archive.info()
-    body = rewrite_links(body, info.site.base_url if info.site else "", site_url)
+    stood_at = info.site.base_url if info.site else ""
+    body = await trio.to_thread.run_sync(rewrite_links, body, stood_at, site_url)
     headers = {"etag": f'"{tag}"', "content-type": _with_charset(kind.mime_type, body), **_headers(policy)}
     return Response(body, headers=headers)
 
@@ -146,7 +148,10 @@ def rewrite_links(body: bytes, base_url: str, site_url: str) -> bytes:
 
     What starts with the site's address, or with its path alone, gets another start; nothing else changes.
     """
-    parts = urlsplit(base_url)
+    try:
+        parts = urlsplit(base_url)
+    except ValueError:  # a stranger's
+        parts = urlsplit("")
     root = parts.path if parts.path.startswith("/") else "/"
     starts = [rf"{re.escape(root)}(?!/)"]
     if parts.netloc:

@@ -38,6 +38,12 @@ def test_without_an_address_the_root_is_that_of_the_site() -> None:
     )
 
 
+@pytest.mark.parametrize("base", ["http://[", "x", "https://a.example/(.*)+[", "/" * 4000])
+def test_whatever_the_publisher_says_of_its_address_does_no_harm(base: str) -> None:
+    page = b'<a href="/x"> <img srcset="' + b"/a 1x, " * 1000 + b'"' + b" href=" * 1000
+    assert len(rewrite_links(page, base, ROOT)) >= len(page)
+
+
 def test_bytes_that_are_no_text_stay() -> None:
     everything = bytes(range(256)) * 3
     assert rewrite_links(everything, BASE, ROOT) == everything
