@@ -115,6 +115,15 @@ class FeedHistory:
         has_more = len(kept) > limit
         return list(kept)[::-1][:limit], has_more
 
+    async def items_ever(self) -> Sequence[ArchivedItem]:
+        """All items that the feed ever listed, as they were last."""
+        found: dict[str, ArchivedItem] = {}
+        async with aclosing(self.changes()) as changes:
+            async for change in changes:
+                if change.item is not None:
+                    found[change.item.path] = change.item
+        return list(found.values())
+
     async def at(self, when: datetime) -> Version | None:
         """The last version that was written not after a date; None where there is none.
 

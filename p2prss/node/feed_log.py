@@ -6,7 +6,8 @@ from datetime import datetime
 
 import msgspec
 
-from p2prss.feed.archive import read_item
+from p2prss.errors import UsageError
+from p2prss.feed.archive import FeedArchive, read_item
 from p2prss.feed.history import FeedChange, FeedHistory, What, known_fields
 from p2prss.feed.item_diff import Difference, changed_part
 from p2prss.node.episodes import find_item, history_of
@@ -73,10 +74,25 @@ async def _log(home: HomePaths, text: str, item: str | None, limit: int, since: 
     async with open_for_reading(home) as (saved, opener, _):
         feed = await opener.open(saved.find(text), eager=False)
         history = await history_of(feed)
-        path = find_item(await feed.archive.items(), item).path if item is not None else None
+        path = await _path_of(feed.archive, history, item) if item is not None else None
         changes, has_more = await history.newest(limit, since=since, path=path)
         logged = [await _logged(history, one, details=path is not None) for one in changes]
         return FeedLog(logged, has_more, history.missing, history.broken)
+
+
+async def _path_of(archive: FeedArchive, history: FeedHistory, item: str) -> str:
+    """The item that is meant: one that is listed, else one that was."""
+    listed = await archive.items()
+    try:
+        return find_item(listed, item).path
+    except UsageError:
+        known = {one.path for one in listed}
+        gone = [one for one in await history.items_ever() if one.path not in known]
+        try:
+            return find_item(gone, item).path
+        except UsageError:
+            pass
+        raise
 
 
 async def _logged(history: FeedHistory, change: FeedChange, *, details: bool) -> LoggedChange:

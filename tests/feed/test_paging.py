@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2prss.errors import FetchError
 from p2prss.feed.changes import find_changes
@@ -225,6 +228,59 @@ def test_real_feeds_say_where_they_go_on() -> None:
 )
 def test_every_kind_of_feed_can_go_on(text: str) -> None:
     assert parse_feed(text.encode(), url="https://a.example/").channel.next_page_url == "https://a.example/2"
+
+
+@given(st.lists(st.tuples(st.sampled_from("apfrw"), st.integers(0, 40)), max_size=12), st.integers(1, 7))
+def test_no_item_is_ever_lost(steps: list[tuple[str, int]], size: int) -> None:
+    """Whatever is added, changed, taken out and fails: at the end the archive has what the origin has."""
+    listed, ever = list(range(20, 0, -1)), set(range(1, 21))
+    source = Source({})
+    failing = -1
+
+    async def update(days: int) -> None:
+        nonlocal now
+        now += timedelta(days=days)
+        pages = [listed[start : start + size] for start in range(0, len(listed), size)] or [[]]
+        source.documents = {
+            f"page-{place}.xml" if place else "feed.xml": document(
+                numbers, **({"next": f"page-{place + 1}.xml"} if place + 1 < len(pages) else {})
+            )
+            for place, numbers in enumerate(pages)
+            if not place or place != failing
+        }
+        await source.walk(now)
+
+    async def run() -> None:
+        nonlocal failing
+        await update(0)
+        for what, number in steps:
+            match what:
+                case "a":  # new ones on top
+                    new = range(max(ever) + 1 + number % 3, max(ever), -1)
+                    listed[:0] = new
+                    ever.update(new)
+                case "p":  # an older one comes up again, or was never there
+                    if number and number not in listed:
+                        listed.append(number)
+                        listed.sort(reverse=True)
+                        ever.add(number)
+                case "f":
+                    failing = number % 6 or -1
+                case "r":
+                    listed[number : number + 1] = []
+                case "w":
+                    failing = -1
+            await update(1)
+            if what == "a" and failing < 0:
+                assert {f"g{number}" for number in new} <= source.guids  # what is new is seen at once
+        failing = -1
+        await update(8)  # long enough for a reason to look at all of it
+        await update(8)
+
+    now = NOW
+    trio.run(run)
+    assert source.guids == {f"g{number}" for number in listed}
+    assert {one.guid for one in source.known.values()} <= {f"g{number}" for number in ever}
 
 
 # ---- with an origin

@@ -94,6 +94,7 @@ async def test_purging_deletes_what_was_taken_out_and_nothing_else(tmp_path: Pat
         assert (info.items, info.media_files) == (4, report.media_files)
         changes = [one async for one in FeedHistory(studio.drive).changes()]
         assert [one.item.guid for one in changes if one.what is What.PURGED and one.item] == [guid]
+        assert guid in {one.guid for one in await FeedHistory(studio.drive).items_ever()}
         length = studio.db.length
         assert not (await studio.update(origin.feed_url, removed=RemovedPolicy.PURGE)).wrote
         assert studio.db.length == length
