@@ -8,10 +8,13 @@ import typer
 
 from p2prss.cli.context import Context
 from p2prss.cli.options import (
+    DEFAULT_LAN_PORT,
     All,
     Bootstrap,
     Http,
     HttpHost,
+    LanHttp,
+    LanHttpPort,
     Latest,
     Listen,
     MapPort,
@@ -136,6 +139,8 @@ def publish(
     trust_proxy: TrustProxy = None,
     http_host: HttpHost = None,
     ready_only: ReadyOnly = False,
+    lan_http: LanHttp = False,
+    lan_http_port: LanHttpPort = DEFAULT_LAN_PORT,
 ) -> None:
     """Mirror a feed into a signed one and share it; print its link.
 
@@ -169,7 +174,7 @@ def publish(
         unlisted=unlisted,
         adopt=adopt,
     )
-    apps = public_url, trust_proxy, http_host, ready_only
+    apps = public_url, trust_proxy, http_host, ready_only, lan_http, lan_http_port
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))
 
 
@@ -198,6 +203,8 @@ def follow(
     trust_proxy: TrustProxy = None,
     http_host: HttpHost = None,
     ready_only: ReadyOnly = False,
+    lan_http: LanHttp = False,
+    lan_http_port: LanHttpPort = DEFAULT_LAN_PORT,
 ) -> None:
     """Follow a feed: print a local RSS address for any podcast app, and keep it fresh.
 
@@ -216,7 +223,7 @@ def follow(
         removed=RemovedPolicy(removed) if removed else None,
         patience=_patience(timeout, once=once),
     )
-    apps = public_url, trust_proxy, http_host, ready_only
+    apps = public_url, trust_proxy, http_host, ready_only, lan_http, lan_http_port
     _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))
 
 
@@ -265,6 +272,8 @@ def up(
     trust_proxy: TrustProxy = None,
     http_host: HttpHost = None,
     ready_only: ReadyOnly = False,
+    lan_http: LanHttp = False,
+    lan_http_port: LanHttpPort = DEFAULT_LAN_PORT,
 ) -> None:
     """Run every feed that is saved in this home: publish, follow and seed each as it was asked for.
 
@@ -274,7 +283,7 @@ def up(
     """
     from p2prss.node.orders import UpOrder
 
-    apps = public_url, trust_proxy, http_host, ready_only
+    apps = public_url, trust_proxy, http_host, ready_only, lan_http, lan_http_port
     _run(
         ctx,
         UpOrder(),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from p2prss.node.settings import NodeSettings
 
 DEFAULT_HTTP: Final = "127.0.0.1:7737"
+DEFAULT_LAN_PORT: Final = 7739
 
 Listen = Annotated[
     list[str] | None,
@@ -71,6 +72,14 @@ HttpHost = Annotated[
 ReadyOnly = Annotated[
     bool,
     typer.Option("--ready-only", help="List only episodes whose audio is here, for apps that don't wait."),
+]
+LanHttp = Annotated[
+    bool,
+    typer.Option("--lan-http", help="Serve phones on the local network, too, by addresses nobody guesses."),
+]
+LanHttpPort = Annotated[
+    int,
+    typer.Option("--lan-http-port", metavar="PORT", min=0, max=65535, help="The port for that."),
 ]
 Once = Annotated[bool, typer.Option("--once", help="End when everything wanted is here.")]
 Timeout = Annotated[
@@ -135,6 +144,8 @@ class NetworkOptions:
     trust_proxy: list[str] | None = None
     http_host: list[str] | None = None
     ready_only: bool = False
+    lan_http: bool = False
+    lan_http_port: int = DEFAULT_LAN_PORT
 
     def settings(self, home: Path | None) -> "NodeSettings":
         """Checked. Raises: UsageError for an address, a host name or a URL that is none."""
@@ -154,4 +165,5 @@ class NetworkOptions:
             public_url=self.public_url,
             trusted_proxies=self.trust_proxy or (),
             ready_only=self.ready_only,
+            lan_http=self.lan_http_port if self.lan_http else None,
         )

@@ -139,11 +139,19 @@ class Output:
             self.talk(f"peers reach this node at {', '.join(event.listen)}")
         if event.feed_url:
             self.talk(f"for any podcast app on this computer: {event.feed_url}")
+        if event.lan_url:
+            self._phone(event.lan_url, event.lan_plain_url)
         if event.http and not self._page_told:
             self._page_told = True
             self.talk(
                 f"your page: {event.http}/ (p2prss page: the address that lets you change things there)"
             )
+
+    def _phone(self, url: str, plain_url: str | None) -> None:
+        from p2prss.node.lan_http import phone_lines
+
+        for line in phone_lines(url, plain_url, with_qr=sys.stderr.isatty()):
+            self.talk(line)
 
     def _progress(self, event: Progress) -> None:
         if self.verbosity < 0 or not sys.stderr.isatty():

@@ -35,7 +35,7 @@ def page(
         status = await ask_status(home)
         if status.http is None:
             raise P2prssError(f"the node of {home.path} serves no page: start it without --no-http")
-        address = f"{status.http}/?token={read_token(home)}"
+        address = f"{status.http}/?token={read_token(home.page_token)}"
         context.output.data({"page": address}, address)
         if open_:
             import webbrowser

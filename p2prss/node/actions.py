@@ -53,7 +53,7 @@ class NodeActions:
 
     async def start(self) -> None:
         """Have the token at hand. Raises: StorageError."""
-        self.token = await trio.to_thread.run_sync(read_token, self._node.settings.home)
+        self.token = await trio.to_thread.run_sync(read_token, self._node.settings.home.page_token)
 
     def overhear(self, emit: Emit) -> Emit:
         """``emit``, which also lets us know what feeds are at."""
@@ -94,6 +94,7 @@ class NodeActions:
             ),
             work=work,
             problem=str(conflict) if conflict is not None else self._troubles.get(text),
+            lan_url=self._node.lan_http.feed_url(key) if self._node.lan_http is not None else None,
         )
 
     async def disk(self) -> DiskUse:
@@ -179,7 +180,14 @@ class NodeActions:
             if feed.drive.version > 1:
                 policy, mirrored = (await feed.archive.info()).policy, True
                 wanted = Wanted(latest=policy.latest if policy.media else 0, since=policy.since)
-        return PublishOrder(saved.source or "", wanted=wanted, confirmed=mirrored, allow_private=True)
+        return PublishOrder(
+            saved.source or "",
+            wanted=wanted,
+            confirmed=mirrored,
+            allow_private=True,
+            allow_locked=mirrored,
+            unlisted=saved.unlisted,
+        )
 
     async def _keep(self, order: Order, label: str, outcome: "_Outcome") -> None:
         """Carry out an order; its failure is told and is the end of it."""

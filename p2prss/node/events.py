@@ -22,6 +22,8 @@ class Ready(Event, frozen=True):
     http: str | None
     listen: list[str]
     home: str = ""
+    lan_url: str | None = None  # for phones on the local network
+    lan_plain_url: str | None = None  # the same without a name
 
 
 class Published(Event, frozen=True):

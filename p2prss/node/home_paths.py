@@ -56,6 +56,11 @@ class HomePaths:
         return self.path / "control.sock"
 
     @property
+    def lan_secret(self) -> Path:
+        """What the addresses for phones on the local network are made from."""
+        return self.keys / "lan"
+
+    @property
     def page_token(self) -> Path:
         """What a browser or a program has to show before it may change anything over HTTP."""
         return self.path / "page-token"

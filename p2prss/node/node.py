@@ -47,6 +47,7 @@ from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address
 from p2prss.node.follower import Follower
 from p2prss.node.forwarded_port import forward_port
 from p2prss.node.hub_subscriber import HubSubscriber, check_callback
+from p2prss.node.lan_http import LanHttp, start_lan_http
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
@@ -85,6 +86,7 @@ class Node:
         self.swarm: Swarm | None = None
         self.started_at = trio.current_time()
         self.http_url: str | None = None
+        self.lan_http: LanHttp | None = None
         self._nursery = nursery
         self._random = SystemRandom()
         self._dialers: dict[Address, tcp.Dialer] = {}
@@ -116,6 +118,9 @@ class Node:
         await self._nursery.start(serve_control, self)
         if with_http and self.settings.http is not None:
             await self._start_http(self.settings.http)
+        if with_http and self.settings.lan_http is not None:
+            port = self.settings.lan_http
+            self.lan_http = await start_lan_http(self, port, self._nursery, self._http_end)
 
     def end_http(self) -> None:
         """Take no new requests of podcast apps; answers on their way get a moment to finish."""
@@ -153,6 +158,7 @@ class Node:
         link = FeedLink(feed.key, feed.saved.name or feed.saved.title or None, peers)
         key = format_key(feed.key)
         public = self.http_url and (self.settings.serving.public_url or self.http_url)
+        phones = self.lan_http if with_feed_url else None
         return Ready(
             key=key,
             link=str(link),
@@ -160,6 +166,8 @@ class Node:
             http=self.http_url,
             listen=[str(address) for address in self.listening],
             home=str(self.settings.home.path),
+            lan_url=phones.feed_url(feed.key) if phones else None,
+            lan_plain_url=phones.plain_feed_url(feed.key) if phones else None,
         )
 
     async def publish(self, order: PublishOrder, confirm: Confirm) -> None:

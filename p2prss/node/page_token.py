@@ -3,23 +3,22 @@
 import os
 import re
 import secrets
+from pathlib import Path
 from typing import Final
 
 from p2prss.errors import StorageError
-from p2prss.node.home_paths import HomePaths
 
 TOKEN_BYTES: Final = 32
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
-def read_token(home: HomePaths) -> str:
-    """The token, made if there is none yet; 43 characters that fit into URLs.
+def read_token(path: Path) -> str:
+    """The secret in a file, made if there is none yet; 43 characters that fit into URLs.
 
     A file that holds something else, or that others may read, is replaced: then it is no secret.
     Raises: StorageError.
     """
-    path = home.page_token
     try:
         if path.exists():
             text = path.read_text("ascii", errors="replace").strip()
@@ -32,5 +31,5 @@ def read_token(home: HomePaths) -> str:
             file.write(f"{text}\n")
         new.replace(path)
     except OSError as error:
-        raise StorageError(f"the page's token cannot be kept in {path}: {error.strerror or error}") from error
+        raise StorageError(f"a secret cannot be kept in {path}: {error.strerror or error}") from error
     return text

@@ -26,7 +26,8 @@ class NodeSettings:
 
     With ``http_may_move`` (nobody asked for the port by name) a busy port is replaced by a free one.
 
-    ``serving`` is how podcast apps are served; the host of ``http`` is allowed in any case.
+    ``serving`` is how podcast apps are served; the host of ``http`` is allowed in any case. ``lan_http`` is
+    the port for phones on the local network; None: they are not served.
     """
 
     home: HomePaths
@@ -39,6 +40,7 @@ class NodeSettings:
     http: Address | None = DEFAULT_HTTP
     http_may_move: bool = True
     serving: ServeSettings = field(default_factory=ServeSettings)
+    lan_http: int | None = None
 
     @classmethod
     def of(
@@ -57,6 +59,7 @@ class NodeSettings:
         public_url: str | None = None,
         trusted_proxies: Iterable[str] = (),
         ready_only: bool = False,
+        lan_http: int | None = None,
     ) -> "NodeSettings":
         """Settings from texts.
 
@@ -78,4 +81,5 @@ class NodeSettings:
                 trusted_proxies=tuple(map(parse_network, trusted_proxies)),
                 ready_only=ready_only,
             ),
+            lan_http=lan_http,
         )

@@ -36,6 +36,7 @@ class FeedState:
     stored_bytes: int = 0
     work: Work | None = None
     problem: str | None = None
+    lan_url: str | None = None  # for phones on the local network, if they are served
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
-from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -23,9 +22,11 @@ from p2prss.feed.model import ArchivedItem
 from p2prss.feed.notes import Texts, texts_of
 from p2prss.serve.actions import DiskUse, HomeActions
 from p2prss.serve.library import Library, ServedFeed
+from p2prss.serve.qr import MAX_QR_LENGTH, qr_svg
 from p2prss.serve.ranges import if_none_match_hits
 from p2prss.serve.responses import SANDBOX_POLICY, not_modified
 from p2prss.serve.show_notes import clean_notes, excerpt
+from p2prss.serve.subscribe_links import HONEST_LINE
 from p2prss.serve.views import (
     EpisodeView,
     ShowView,
@@ -47,7 +48,6 @@ LATEST_EPISODES: Final = 8  # of all shows together, on the first page
 EPISODES_PER_PAGE: Final = 30
 SHOW_SECONDS: Final = 2.0  # how long a page waits for a show that is still at a peer
 NOTES_SECONDS: Final = 1.0  # and for the beginnings of show notes
-MAX_QR_LENGTH: Final = 1000  # characters; a denser picture is hard to read from a screen
 
 PAGE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
@@ -169,18 +169,16 @@ class Pages:
         return self._page("refused.html", visitor, status=status, text=text)
 
     def qr(self, feed: ServedFeed, base_url: str, wanted: str) -> Response | None:
-        """A QR code as SVG: of the ``link`` for other programs like this one, or of the ``feed`` address."""
-        import segno
-
+        """A QR code as SVG: of the ``link`` for others like us, of the ``feed`` or ``lan`` address."""
         state = self._actions.state(feed.key) if self._actions is not None else None
         view = bare_show(feed, base_url, state)
-        text = {"link": view.link or f"p2prss://{view.key}", "feed": view.feed_url}.get(wanted)
-        if text is None or len(text) > MAX_QR_LENGTH:
+        text = {"link": view.link or f"p2prss://{view.key}", "feed": view.feed_url, "lan": view.lan_url}.get(
+            wanted
+        )
+        if not text or len(text) > MAX_QR_LENGTH:
             return None
-        out = BytesIO()
-        segno.make(text, error="m", micro=False).save(out, kind="svg", border=3, light="#fff", omitsize=True)
         headers = {"content-security-policy": SANDBOX_POLICY, "cache-control": "no-cache"}
-        return Response(out.getvalue(), headers=headers, media_type="image/svg+xml")
+        return Response(qr_svg(text), headers=headers, media_type="image/svg+xml")
 
     def static(self, name: str, if_none_match: str | None) -> Response | None:
         """A file the page needs; None where there is none of that name."""
@@ -228,7 +226,13 @@ class Pages:
         html = (
             _templates()
             .get_template(template)
-            .render(root=visitor.root, visitor=visitor, static=_static_versions(), **values)
+            .render(
+                root=visitor.root,
+                visitor=visitor,
+                static=_static_versions(),
+                honest_line=HONEST_LINE,
+                **values,
+            )
         )
         headers = {"content-security-policy": PAGE_POLICY, "cache-control": "no-store"}
         return Response(html, status, headers=headers, media_type="text/html")

@@ -16,6 +16,7 @@ from p2prss.feed.model import ArchivedItem, Asset, Role
 from p2prss.serve.actions import FeedState, Work
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed
+from p2prss.serve.subscribe_links import SubscribeLink, subscribe_links
 from p2prss.serve.urls import asset_path, enclosures, episode_path, feed_path, stored_name
 from p2prss.serve.xml_text import as_xml_text
 from p2prss.units import GB, KB, MB
@@ -79,6 +80,8 @@ class ShowView:
     problem: str | None = None
     role: str = ""
     link: str = ""
+    lan_url: str = ""
+    app_links: Sequence[SubscribeLink] = ()
     stored: str = ""
     image: str | None = None
     item_count: int | None = None
@@ -106,6 +109,8 @@ def bare_show(feed: ServedFeed, base_url: str, state: FeedState | None) -> ShowV
         problem=display_text(state.problem, 400) if state and state.problem else None,
         role=_ROLES.get(state.role, "") if state else "",
         link=state.link if state else "",
+        lan_url=(state.lan_url or "") if state else "",
+        app_links=subscribe_links(state.lan_url) if state and state.lan_url else (),
         stored=format_bytes(state.stored_bytes) if state else "",
     )
 

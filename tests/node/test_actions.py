@@ -118,10 +118,10 @@ async def test_the_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None
     home = HomePaths(tmp_path / "home")
     assert len(token) == 43
     assert home.page_token.stat().st_mode & 0o777 == 0o600
-    assert read_token(home) == token
+    assert read_token(home.page_token) == token
     home.page_token.chmod(0o644)
-    replaced = read_token(home)
+    replaced = read_token(home.page_token)
     assert replaced != token
     assert home.page_token.stat().st_mode & 0o777 == 0o600
     home.page_token.write_text("short\n")
-    assert len(read_token(home)) == 43
+    assert len(read_token(home.page_token)) == 43
