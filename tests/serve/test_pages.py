@@ -17,7 +17,7 @@ from p2prss.errors import NoPeersError
 from p2prss.serve.actions import FeedState, Work
 from p2prss.serve.live import MAX_LISTENERS, changes
 from p2prss.serve.pages import PAGE_POLICY
-from p2prss.serve.views import display_text
+from p2prss.serve.views import TINTS, display_text
 from tests.fakes.memory_actions import MemoryActions
 from tests.fakes.memory_drive import KEY, MemoryFeed, Trouble
 from tests.serve.conftest import StartServer
@@ -211,6 +211,47 @@ def test_titles_are_one_line_in_their_own_direction() -> None:
     assert display_text(" a\n\tb\u202e c\u2066\x00 ") == "a b c"
     assert len(display_text("x" * 5000)) == 200
     assert display_text(None) == ""
+
+
+# Colours
+
+TEXT_ON = [
+    *(("--ink", "--paper"), ("--soft", "--paper"), ("--accent", "--paper"), ("--danger", "--paper")),
+    *(("--ink", "--card"), ("--soft", "--card"), ("--accent", "--card"), ("--accent-ink", "--accent")),
+    *(
+        ("--danger", "--danger-tinge"),
+        ("--soft", "--tinge"),
+        ("--accent", "--tinge"),
+        ("--paper", "--danger"),
+    ),
+]
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, as WCAG 2.2 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        red, green, blue = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    light, dark = sorted([luminance(one), luminance(other)], reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_text_stands_out_in_both_schemes() -> None:
+    css = (Path(p2prss.serve.__file__).parent / "static" / "page.css").read_text()
+    light, dark, *_ = [
+        dict(re.findall(r"(--[a-z-]+): (#[0-9a-f]{6});", part)) for part in css.split(":root {")[1:]
+    ]
+    for scheme in (light, dark):
+        for text, ground in TEXT_ON:
+            assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground, scheme is dark)
+    tints = re.findall(r"\.tint-\d \{ background: (#[0-9a-f]{6}); \}", css)
+    assert len(tints) == TINTS
+    assert all(contrast("#ffffff", tint) >= 4.5 for tint in tints)
 
 
 # Live

@@ -180,8 +180,15 @@ async function visit(url, push) {
 }
 addEventListener("popstate", () => visit(location.href, false));
 
+// A picture that cannot be shown leaves its place empty.
+const NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
+const blank = (image) => { if (image.src !== NOTHING) image.src = NOTHING; };
+
 // What only the script can do becomes visible.
 function dress() {
+  for (const image of document.querySelectorAll("img.cover")) {
+    if (image.complete && !image.naturalWidth && image.loading !== "lazy") blank(image);
+  }
   for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
   for (const link of document.querySelectorAll("[data-play]")) link.setAttribute("role", "button");
   mark();
@@ -197,6 +204,9 @@ document.addEventListener("submit", (event) => {
   }
   setTimeout(() => { button.disabled = true; });
 });
+document.addEventListener("error", (event) => {
+  if (event.target.matches?.("img.cover")) blank(event.target);
+}, true);
 addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
 // ---- live
