@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import feedparser
+import httpx
 import pytest
 
 from tests.e2e.conftest import Serve
@@ -124,6 +125,14 @@ async def test_a_hugo_site_is_read_at_a_follower(start: Start, tmp_path: Path) -
     assert (moved.status_code, moved.headers["location"]) == (307, "./second/")
     for path in (".secret", "outside/blog/config.toml", "nothing.html", "..%2f..%2ffeed.xml", "a//b", "%00"):
         assert (await fetch(f"{root}{path}")).status_code == 404, path
+    part = await fetch(f"{root}dot.png", range="bytes=1-3")
+    assert (part.status_code, part.content) == (206, b"PNG")
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        for path in ("", "dot.png"):
+            head, got = await client.head(root + path), await fetch(root + path)
+            assert (head.status_code, head.content) == (200, b"")
+            for name in ("content-length", "content-type", "etag", "content-security-policy"):
+                assert head.headers[name] == got.headers[name], name
     again = await fetch(root, if_none_match=front.headers["etag"])
     assert again.status_code == 304
     assert "sandbox" in again.headers["content-security-policy"]

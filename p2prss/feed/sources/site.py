@@ -196,13 +196,13 @@ class _Pages:
             for file in self._files:
                 path = f"{SITE_FOLDER}/{file.path}"
                 entry = entries.pop(path, None)
-                if entry is not None and entry.blob is not None and self._is_same(file, entry):
+                if entry is not None and entry.blob is not None and await self._is_there(file, entry):
                     continue
                 try:
-                    blob, digest = await self._put(file)
+                    blob, digest = await self._put(file, entry)
                 except FetchError:
                     continue  # it went away meanwhile
-                if entry is not None and _digest_of(entry) == digest:
+                if entry is not None and entry.blob == blob:
                     continue
                 batch.put_entry(path, blob, metadata={"sha256": digest})
                 old += [entry] if entry is not None else []
@@ -218,14 +218,19 @@ class _Pages:
         if self._hashes != self._known:
             self._state.save(msgspec.json.encode(Memory(files=self._hashes)))
 
-    def _is_same(self, file: FoundFile, entry: DriveEntry) -> bool:
+    async def _is_there(self, file: FoundFile, entry: DriveEntry) -> bool:
+        """Whether the drive has the file as it is; its bytes may have gone with those of an episode."""
         known = self._known.get(address_of(file.path))
         if known is None or known.sha256 != _digest_of(entry) or known != KnownFile.of(file, known.sha256):
             return False
         self._hashes[address_of(file.path)] = known
-        return True
+        return await self._is_held(entry)
 
-    async def _put(self, file: FoundFile) -> tuple[BlobId, str]:
+    async def _is_held(self, entry: DriveEntry) -> bool:
+        held = await self._writer.drive.held(entry)
+        return held.blocks == held.total
+
+    async def _put(self, file: FoundFile, old: DriveEntry | None) -> tuple[BlobId, str]:
         """The bytes of a file in the drive: those of the same content that are there, else new ones."""
         summed = sha256()
         async with aclosing(_pieces(self._root, file.path)) as pieces:
@@ -234,7 +239,14 @@ class _Pages:
         digest = summed.hexdigest()
         drive = self._writer.drive
         stored = await drive.entry(self._writer.media[digest]) if digest in self._writer.media else None
-        if stored is not None and stored.blob is not None:
+        if (
+            old is not None
+            and old.blob is not None
+            and _digest_of(old) == digest
+            and await self._is_held(old)
+        ):
+            blob = old.blob
+        elif stored is not None and stored.blob is not None and await self._is_held(stored):
             blob = stored.blob
         else:
             summed = sha256()

@@ -65,10 +65,14 @@ async def test_pages_media_and_feed_are_in_the_drive(tmp_path: Path, studio: Stu
     assert media is not None
     entries = [await studio.drive.entry(path) for path in (media, "/site/audio/one two.mp3")]
     assert len({entry and entry.blob for entry in entries}) == 1  # stored once
-    version = studio.drive.version
+    before = studio.drive.version, studio.blobs.length
     os.utime(folder / "index.html")
     await look(studio, found(folder, state))
-    assert studio.drive.version == version
+    assert (studio.drive.version, studio.blobs.length) == before
+    await studio.drive.clear(media)  # as when its episode is purged: the page has its bytes again
+    assert await look(studio, found(folder, state)) == pages
+    held = await studio.drive.held("/site/audio/one two.mp3")
+    assert held.blocks == held.total
 
 
 async def test_pages_that_change_or_go_do_so_in_the_drive(tmp_path: Path, studio: Studio) -> None:
