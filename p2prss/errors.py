@@ -23,6 +23,7 @@ P2prssError                   has exit_code; its text is one line that names the
 ├── NotHeldError              1: asked for by a peer, who is told so (log/proof.py)
 ├── FeedError                 1: a feed cannot be read
 │   ├── FetchError              3: an origin cannot be reached, or answers with an error
+│   │   ├── PrivateAddressError   3: a feed leads to the local network, where it may not
 │   │   └── RefusedError          3: asked again soon, it would answer the same: it is gone, or no such file
 │   │       └── GoneError             3: the origin says that it is gone for good
 │   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
@@ -144,6 +145,10 @@ class FetchError(FeedError):
     """An origin cannot be reached, or answers with an error."""
 
     exit_code = 3
+
+
+class PrivateAddressError(FetchError):
+    """A feed leads to the local network, and nobody said that it may."""
 
 
 class RefusedError(FetchError):

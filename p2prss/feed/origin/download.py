@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 import trio
 
-from p2prss.errors import FetchError, GoneError, OriginBusyError, RefusedError
+from p2prss.errors import FetchError, GoneError, OriginBusyError, PrivateAddressError, RefusedError
 from p2prss.feed.media_types import plain, sniff
 from p2prss.feed.origin.body_file import BodyFile
 from p2prss.feed.origin.reply import (
@@ -90,7 +90,7 @@ class Download:
                             raise OriginBusyError(text, wait_seconds=error.wait_seconds) from None
                         raise FetchError(text) from None
                 except FetchError as error:
-                    kind = GoneError if isinstance(error, GoneError) else RefusedError
+                    kind = type(error) if isinstance(error, GoneError | PrivateAddressError) else RefusedError
                     raise kind(f"{redact(self._url)}: {error}") from None
                 await trio.sleep(wait)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpcore
 import trio
 
-from p2prss.errors import FetchError
+from p2prss.errors import PrivateAddressError
 from p2prss.feed.origin.access import PrivateHost
 from p2prss.feed.origin.address import is_public
 from p2prss.units import KIB
@@ -52,7 +52,7 @@ class VettingBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         """Resolve, vet, connect to what was vetted.
 
-        Raises: FetchError for an address that is not public, httpcore's errors for the rest.
+        Raises: PrivateAddressError for an address that is not public, httpcore's errors for the rest.
         """
         with trio.move_on_after(timeout if timeout is not None else float("inf")):
             try:
@@ -64,7 +64,7 @@ class VettingBackend(httpcore.AsyncNetworkBackend):
         raise httpcore.ConnectTimeout("it does not answer")
 
     def _vetted(self, host: str, port: int, addresses: Iterable[str]) -> list[str]:
-        """Those of a host's addresses that may be connected to. Raises: FetchError for none."""
+        """Those of a host's addresses that may be connected to. Raises: PrivateAddressError for none."""
         addresses = list(addresses)
         if any(one.covers(host, port) for one in self._private_hosts):
             return addresses
@@ -75,11 +75,11 @@ class VettingBackend(httpcore.AsyncNetworkBackend):
         if public or (is_source and not self.source_was_public):
             return public or addresses
         if is_source:
-            raise FetchError(
+            raise PrivateAddressError(
                 f"{host} was on the internet before and is now on the local network:"
                 f" give --allow-private-host {host}:{port} if that is right"
             )
-        raise FetchError(f"{host} is an address on the local network: a feed may not lead there")
+        raise PrivateAddressError(f"{host} is an address on the local network: a feed may not lead there")
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)

@@ -16,6 +16,10 @@ CONNECTIONS_PER_HOST: Final = 2
 CONNECT_SECONDS: Final = 20.0
 SILENCE_SECONDS: Final = 60.0  # without a byte, in the middle of a body as well
 
+MAX_LIMITERS: Final = 1000  # of hosts that are remembered, though nothing is asked of them now
+
+_HOSTS: Final = trio.lowlevel.RunVar[dict[str, trio.CapacityLimiter]]("p2prss requests by host")
+
 
 class Session:
     """Requests on behalf of one source.
@@ -42,7 +46,6 @@ class Session:
             self._access.private_hosts,
             source_was_public=source_was_public,
         )
-        self._hosts: dict[str, trio.CapacityLimiter] = {}
         self._client: httpx.AsyncClient | None = None
 
     @property
@@ -61,8 +64,15 @@ class Session:
         return self._credentials if self._credentials and origin_of(url) == self._origin else {}
 
     def limiter(self, url: str) -> trio.CapacityLimiter:
-        """What keeps us at ``CONNECTIONS_PER_HOST``."""
-        return self._hosts.setdefault(origin_of(url)[1], trio.CapacityLimiter(CONNECTIONS_PER_HOST))
+        """What keeps all sessions of this program together at ``CONNECTIONS_PER_HOST``."""
+        try:
+            hosts = _HOSTS.get()
+        except LookupError:
+            _HOSTS.set(hosts := {})
+        if len(hosts) >= MAX_LIMITERS:
+            for host in [host for host, one in hosts.items() if not one.borrowed_tokens]:
+                del hosts[host]
+        return hosts.setdefault(origin_of(url)[1], trio.CapacityLimiter(CONNECTIONS_PER_HOST))
 
     @property
     def client(self) -> httpx.AsyncClient:
