@@ -71,7 +71,11 @@ class Live:
         start: Message = {
             "type": "http.response.start",
             "status": 200,
-            "headers": [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")],
+            "headers": [
+                (b"content-type", b"text/event-stream"),
+                (b"cache-control", b"no-store"),
+                (b"x-accel-buffering", b"no"),  # nginx: pass each event on as it comes
+            ],
         }
         await send(start)
         if scope["method"] == "HEAD":

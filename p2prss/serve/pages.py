@@ -103,7 +103,7 @@ class Pages:
                 nursery.start_soon(fill, place, feed)
         newest.sort(key=lambda one: one[0], reverse=True)
         chosen = newest[:LATEST_EPISODES]
-        episodes = await self._episodes([(feed, item, {"image": image}) for _, feed, item, image in chosen])
+        episodes = await self._episodes([(feed, item, image) for _, feed, item, image in chosen])
         return self._page(
             "index.html",
             visitor,
@@ -127,7 +127,7 @@ class Pages:
         if page > 1 and start >= len(items):
             return None
         window = items[start : start + EPISODES_PER_PAGE]
-        episodes = await self._episodes([(feed, item, {"image": view.image}) for item in window])
+        episodes = await self._episodes([(feed, item, view.image) for item in window])
         return self._page(
             "show.html",
             visitor,
@@ -203,12 +203,10 @@ class Pages:
         return {"used": format_bytes(use.used_bytes), "free": format_bytes(use.free_bytes)}
 
     async def _episodes(
-        self, wanted: Sequence[tuple[ServedFeed, ArchivedItem, Mapping[str, str | None]]]
+        self, wanted: Sequence[tuple[ServedFeed, ArchivedItem, str | None]]
     ) -> Sequence[EpisodeView]:
         """Views of episodes, with the beginning of their notes where these are here in time."""
-        views: list[EpisodeView] = []
-        for feed, item, more in wanted:
-            views.append(await episode(feed, item, **more))
+        views = [await episode(feed, item, image=image) for feed, item, image in wanted]
 
         async def fill(place: int, feed: ServedFeed, item: ArchivedItem) -> None:
             with suppress(P2prssError), trio.move_on_after(NOTES_SECONDS):

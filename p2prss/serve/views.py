@@ -6,12 +6,12 @@ a reader of the page (characters that turn the direction of writing, and texts w
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from p2prss.crypto.key_text import format_key
-from p2prss.errors import P2prssError, UsageError
+from p2prss.errors import P2prssError
 from p2prss.feed.model import ArchivedItem, Asset, Role
 from p2prss.serve.actions import FeedState, Work
 from p2prss.serve.delivery import delivery
@@ -143,42 +143,45 @@ def pictures_of(feed: ServedFeed, assets: Sequence[Asset], root: str) -> Mapping
     }
 
 
-async def episode(feed: ServedFeed, item: ArchivedItem, **more: str | int | None) -> EpisodeView:
+async def episode(
+    feed: ServedFeed, item: ArchivedItem, *, image: str | None = None, length: str = ""
+) -> EpisodeView:
     """An episode with what is here of it; may wait for the drive's entries."""
     date = item.published or item.first_seen
-    key = format_key(feed.key)
-    given: dict[str, object] = {
-        "item_id": item.item_id,
-        "title": display_text(item.title) or "Untitled episode",
-        "date": date.date().isoformat(),
-        "date_text": format_date(date),
-        "page": f"shows/{key}/{item.item_id}",
-        "show_title": display_text(feed.title),
-        "show_page": f"shows/{key}",
-        "tint": feed.key[0] % TINTS,
-        "initial": display_text(feed.title)[:1].upper(),
-        "removed": item.removed_at is not None,
-        **more,
-    }
+    show, key = display_text(feed.title), format_key(feed.key)
+    view = EpisodeView(
+        item_id=item.item_id,
+        title=display_text(item.title) or "Untitled episode",
+        date=date.date().isoformat(),
+        date_text=format_date(date),
+        page=f"shows/{key}/{item.item_id}",
+        show_title=show,
+        show_page=f"shows/{key}",
+        image=image,
+        tint=feed.key[0] % TINTS,
+        initial=show[:1].upper(),
+        length=length,
+        removed=item.removed_at is not None,
+    )
     for number, asset in enumerate(enclosures(item), 1):
         path, stored = episode_path(feed.key, item, number, asset), stored_name(asset)
         if path and stored and asset.path:
             blocks, total = await _held(feed, asset.path)
-            given |= {
-                "media": path.lstrip("/"),
-                "mime_type": delivery(asset.mime_type, stored[1]).mime_type,
-                "size": format_bytes(asset.byte_length or 0),
-                "here": "all" if blocks == total else "part" if blocks else "none",
-                "percent": 100 * blocks // max(total, 1),
-            }
-            break
-    return EpisodeView(**given)  # type: ignore[arg-type]  # the names are those of the members
+            return replace(
+                view,
+                media=path.lstrip("/"),
+                mime_type=delivery(asset.mime_type, stored[1]).mime_type,
+                size=format_bytes(asset.byte_length or 0),
+                here="all" if blocks == total else "part" if blocks else "none",
+                percent=100 * blocks // max(total, 1),
+            )
+    return view
 
 
 async def _held(feed: ServedFeed, path: str) -> tuple[int, int]:
     try:
         held = await feed.drive.held(path)
-    except (P2prssError, UsageError):
+    except P2prssError:
         return 0, 1
     return held.blocks, held.total
 
