@@ -82,7 +82,7 @@ class FeedHistory:
             if step.path == INFO_PATH and entry is not None:
                 at = await self._date_of(entry)
                 for change in waiting:
-                    yield replace(change, version=step.seq + 1, at=at)
+                    yield replace(change, version=step.seq + 1, at=at or change.at)
                 waiting = []
             elif step.path == CHANNEL_PATH and entry is not None and path is None:
                 if channel is not None:
