@@ -48,7 +48,10 @@ def publish(
     ctx: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="A feed's URL or file, or a folder of audio or with a site."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A feed's URL or file, a folder of audio, one with a site and its feed, or an OPML list.",
+        ),
     ],
     once: Annotated[bool, typer.Option("--once", help="End when the mirror is complete.")] = False,
     latest: Latest = None,
@@ -144,7 +147,9 @@ def publish(
 ) -> None:
     """Mirror a feed into a signed one and share it; print its link.
 
-    The same SOURCE in the same home is always the same feed, so running it again carries on.
+    The same SOURCE in the same home is always the same feed, so running it again carries on. A folder of
+    audio becomes a podcast by its tags and, if there is one, its show.toml; a site is published with its
+    pages; of an OPML list each feed gets its own key.
 
     Example: `p2prss publish https://example.org/feed.xml --listen 0.0.0.0:7738`
     """
