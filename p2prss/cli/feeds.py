@@ -151,6 +151,8 @@ def publish(
     audio becomes a podcast by its tags and, if there is one, its show.toml; a site is published with its
     pages; of an OPML list each feed gets its own key.
 
+    A source that wants a token: `p2prss publish URL --credentials FILE --allow-private`
+
     Example: `p2prss publish https://example.org/feed.xml --listen 0.0.0.0:7738`
     """
     from p2prss.node.orders import PublishOrder, RemovedPolicy

@@ -4,6 +4,7 @@ The resolver and the sockets are fakes that note what is asked of them: a refusa
 tries to connect.
 """
 
+import json
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Any, cast
 import pytest
 import trio
 
-from p2prss.errors import FetchError, UsageError
+from p2prss.errors import FetchError, PrivateAddressError, UsageError
 from p2prss.feed.mirror_report import MediaFailed
 from p2prss.feed.origin.access import Access, PrivateHost
 from p2prss.feed.origin.address import is_public
@@ -313,6 +314,26 @@ async def test_no_asset_of_a_feed_reaches_an_inner_address(
     assert all("local network" in text and "\n" not in text for text in refused)
     assert report.episodes == 1
     assert_untouched(inner)
+
+
+async def test_a_mirror_remembers_that_its_source_was_public(
+    origin: QuietOrigin, inner: socket.socket, tmp_path: Path
+) -> None:
+    """Also when the feed is elsewhere by now, so that the source's host is not met before its files are."""
+    source = f"http://127.0.0.1:{inner.getsockname()[1]}/feed.xml"
+    studio = Studio(tmp_path / "scratch")
+    studio.state.save(b'{"source_was_public": true}')
+    with pytest.raises(PrivateAddressError, match="was on the internet before"):
+        await studio.update(source)
+    assert_untouched(inner)
+    (origin.root / "feed.xml").write_text(FEED.format(source.removesuffix("/feed.xml")))
+    state = {"source_was_public": True, "url": origin.feed_url}
+    studio.state.save(json.dumps(state).encode())
+    access = Access.of(private_hosts=[origin.url.removeprefix("http://")])
+    report = await studio.update(source, access=access)
+    assert (report.episodes, len(report.failures)) == (1, 7)
+    assert_untouched(inner)
+    assert json.loads(studio.state.load() or b"")["source_was_public"]
 
 
 async def test_the_backend_itself_connects_to_no_inner_address(inner: socket.socket) -> None:
