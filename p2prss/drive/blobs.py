@@ -7,10 +7,10 @@ In the deduplicated form (``block_map``) the range holds a list of blocks instea
 Source: hyperblobs index.js, lib/block-map.js; spec/06-drive, "Blobs".
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from p2prss.codec.compact import Buffer, Reader
 from p2prss.drive.core import Core
@@ -24,7 +24,10 @@ MAX_BLOCK_SIZE: Final = 15 * MIB  # bytes; the reference appends no larger ones
 MAX_MAP_BLOCKS: Final = 64  # the reference reads no more
 MAX_MAP_PAIRS: Final = 8192  # per block of a map
 MAX_MAP_BYTES: Final = 64 * GIB  # that a map may unfold to; 64 x 8192 blocks of 64 KiB are half of it
+MAX_HELD_BLOCKS: Final = 64  # read together, where many small blobs are asked for
 _MAP_VERSION: Final = 0
+
+T = TypeVar("T")
 
 Source = Buffer | Iterable[Buffer] | AsyncIterable[Buffer]
 
@@ -132,6 +135,37 @@ class Blobs:
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
+
+    async def get_held(self, blobs: Mapping[T, BlobId], *, max_bytes: int) -> dict[T, bytes]:
+        """The content of those plain blobs that are wholly here and have at most ``max_bytes``.
+
+        What lies side by side is read together. A blob whose blocks hold other than it says is left out.
+        """
+        wanted = [
+            (blob, name)
+            for name, blob in blobs.items()
+            if blob.byte_length <= max_bytes
+            and 0 < blob.block_length <= MAX_HELD_BLOCKS
+            and blob.block_stop <= self.core.length
+            and self.core.held(blob.block_offset, blob.block_stop) == blob.block_length
+        ]
+        wanted.sort(key=lambda one: one[0].block_offset)
+        found: dict[T, bytes] = {}
+        for run in _neighbours(wanted):
+            start, promised = run[0][0].block_offset, sum(blob.byte_length for blob, _ in run)
+            blocks: list[bytes] = []
+            async with aclosing(self.core.read(start, run[-1][0].block_stop)) as source:
+                async for block in source:
+                    blocks.append(block)
+                    promised -= len(block)
+                    if promised < 0:  # one of them lies
+                        break
+            for blob, name in run:
+                first = blob.block_offset - start
+                content = b"".join(blocks[first : first + blob.block_length])
+                if len(content) == blob.byte_length:
+                    found[name] = content
+        return found
 
     async def blocks(self, blob: BlobId) -> list[tuple[int, int]]:
         """The ranges of blocks a blob is made of, a map and what it lists included."""
@@ -278,6 +312,20 @@ class Blobs:
                         yield piece
                     if not left:
                         return
+
+
+def _neighbours(blobs: Sequence[tuple[BlobId, T]]) -> Iterator[list[tuple[BlobId, T]]]:
+    """Runs of blobs, sorted by offset, each beginning where the one before it ends."""
+    run: list[tuple[BlobId, T]] = []
+    size = 0
+    for blob, name in blobs:
+        size += blob.block_length
+        if run and (run[-1][0].block_stop != blob.block_offset or size > MAX_HELD_BLOCKS):
+            yield run
+            run, size = [], blob.block_length
+        run.append((blob, name))
+    if run:
+        yield run
 
 
 def decode_block_map(block: bytes) -> list[tuple[int, int]]:

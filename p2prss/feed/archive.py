@@ -5,7 +5,7 @@ that breaks the rules is left out and counted, so that one bad entry does not hi
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ CHANNEL_PATH: Final = "/channel.xml"
 ITEMS_FOLDER: Final = "/items"
 MEDIA_FOLDER: Final = "/media"
 SITE_FOLDER: Final = "/site"
+HELD_TEXT_BYTES: Final = 64 * KIB  # of an item's XML that is read together with others
 MAX_INFO_BYTES: Final = 256 * KIB  # of /p2prss.json; ours are near 5 KiB, at worst below 230
 
 _ITEM_PATH: Final = re.compile(r"/items/\d{8}T\d{6}Z-([0-9a-f]{16})\.xml")
@@ -54,6 +55,10 @@ class ReadableDrive(Protocol):
 
     async def get(self, path: str, *, max_bytes: int) -> bytes | None:
         """A whole file, or None; an error of the drive when it has more than ``max_bytes``."""
+        ...
+
+    async def get_held(self, paths: Iterable[str], *, max_bytes: int) -> dict[str, bytes]:
+        """Those of these files that are wholly here, by path; none need be among them."""
         ...
 
 
@@ -145,6 +150,10 @@ class FeedArchive:
         Raises: FeedFormatError when it is gone or much too large.
         """
         return await self._read(item.path, MAX_ITEM_BYTES)
+
+    async def held_texts(self, items: Iterable[ArchivedItem]) -> dict[str, bytes]:
+        """The XML of those items whose XML is here and not large, by path: quicker than one by one."""
+        return await self._drive.get_held([item.path for item in items], max_bytes=HELD_TEXT_BYTES)
 
     async def _read(self, path: str, limit: int) -> bytes:
         data = await self._drive.get(path, max_bytes=limit)

@@ -6,17 +6,22 @@ start is remembered for as long as the listing stays as it is.
 Source: RFC 5005 §3 (paged feeds).
 """
 
+import math
 import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
 import trio
 
+from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError, P2prssError
+from p2prss.feed.model import ArchivedItem
 from p2prss.serve.codings import GZIP_LEVEL
+from p2prss.serve.library import ServedFeed
 from p2prss.serve.listings import Entry, Listing
 from p2prss.units import MIB
 
@@ -24,6 +29,7 @@ PAGE_ITEMS: Final = 300  # of one page; some directories refuse feeds of 3 MB
 PAGE_GZIP_BYTES: Final = 950_000  # of a page's XML as archived: with our URLs in it, about 1 MB
 MAX_FEED_BYTES: Final = 64 * MIB  # of item XML in one answer, whatever was asked for
 READ_AHEAD_ITEMS: Final = 16  # items fetched at the same time: they may still be at a peer
+BATCH_ITEMS: Final = 256  # looked for here before any is fetched
 SKIP_SECONDS: Final = 4.0  # where a listing does without items that do not come in time
 
 _KNOWN_PAGE_STARTS: Final = 256  # listings of which it is remembered where pages start
@@ -121,42 +127,78 @@ async def _load(listing: Listing, entries: Sequence[Entry]) -> tuple[list[tuple[
 
     Unreadable ones are left out. Raises: what the drive raises when an item cannot be had.
     """
-    found: list[bytes | None] = [None] * len(entries)
-    failures: list[P2prssError] = []
-    waiting = iter(enumerate(entries))
-    left_bytes = MAX_FEED_BYTES
-    missing = 0
-
-    async def fetch(scope: trio.CancelScope) -> None:
-        nonlocal left_bytes, missing
-        for place, entry in waiting:
-            missing += 1
-            try:
-                xml = await entry.feed.archive.item_xml(entry.item)
-            except FeedFormatError:
-                missing -= 1
-                continue
-            except P2prssError as error:
-                if listing.skips_missing:
-                    continue
-                failures.append(error)
-                scope.cancel()
-                return
-            missing -= 1
-            left_bytes -= len(xml)
-            if left_bytes < 0:
-                return
-            found[place] = xml
-
-    deadline = trio.current_time() + SKIP_SECONDS if listing.skips_missing else float("inf")
+    loading = _Loading(listing.skips_missing)
+    deadline = trio.current_time() + SKIP_SECONDS if listing.skips_missing else math.inf
     with trio.CancelScope(deadline=deadline) as waited:
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(READ_AHEAD_ITEMS, len(entries))):
-                nursery.start_soon(fetch, nursery.cancel_scope)
-    if failures:
-        raise failures[0]
-    loaded = [(entry, xml) for entry, xml in zip(entries, found, strict=True) if xml is not None]
-    return loaded, not (missing or waited.cancelled_caught)
+        for start in range(0, len(entries), BATCH_ITEMS):
+            await loading.load(entries[start : start + BATCH_ITEMS])
+            if loading.is_full:
+                break
+    return loading.found, not (loading.is_missing or waited.cancelled_caught)
+
+
+class _Loading:
+    """The XML of items as it comes."""
+
+    def __init__(self, skips_missing: bool) -> None:
+        self.found: list[tuple[Entry, bytes]] = []
+        self.left_bytes = MAX_FEED_BYTES
+        self.is_missing = False  # whether an item did not come
+        self.is_full = False
+        self._skips_missing = skips_missing
+
+    async def load(self, entries: Sequence[Entry]) -> None:
+        """Get these items: all that are here at once, the others side by side."""
+        texts: list[bytes | None] = [None] * len(entries)
+        try:
+            here = await _held_texts(entries)
+            failures: list[P2prssError] = []
+            waiting = iter(enumerate(entries))
+            left_bytes = self.left_bytes
+
+            async def fetch(scope: trio.CancelScope) -> None:
+                nonlocal left_bytes
+                for place, entry in waiting:
+                    try:
+                        text = here.get((entry.feed.key, entry.item.path))
+                        text = await entry.feed.archive.item_xml(entry.item) if text is None else text
+                        left_bytes -= len(text)
+                        if left_bytes < 0:
+                            self.is_full = True
+                            return
+                        texts[place] = text
+                    except FeedFormatError:
+                        continue
+                    except P2prssError as error:
+                        self.is_missing = True
+                        if not self._skips_missing:
+                            failures.append(error)
+                            scope.cancel()
+                            return
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(READ_AHEAD_ITEMS, len(entries))):
+                    nursery.start_soon(fetch, nursery.cancel_scope)
+            if failures:
+                raise failures[0]
+        finally:  # what came before time was up counts
+            for entry, text in zip(entries, texts, strict=True):
+                if text is not None:
+                    self.left_bytes -= len(text)
+                    self.found.append((entry, text))
+
+
+async def _held_texts(entries: Sequence[Entry]) -> dict[tuple[CoreKey, str], bytes]:
+    """The XML of those items whose XML is here."""
+    by_feed: dict[CoreKey, tuple[ServedFeed, list[ArchivedItem]]] = {}
+    for entry in entries:
+        by_feed.setdefault(entry.feed.key, (entry.feed, []))[1].append(entry.item)
+    found: dict[tuple[CoreKey, str], bytes] = {}
+    for key, (feed, items) in by_feed.items():
+        with suppress(P2prssError):  # each by itself will tell
+            texts = await feed.archive.held_texts(items)
+            found |= {(key, path): text for path, text in texts.items()}
+    return found
 
 
 def _count_fitting(pieces: Sequence[bytes]) -> int:

@@ -190,3 +190,36 @@ def test_any_bytes_are_a_map_or_a_decode_error(block: bytes) -> None:
     except DecodeError:
         return
     assert len(pairs) <= len(block)
+
+
+async def test_what_is_here_of_many_blobs_is_read_together() -> None:
+    core = MemoryCore()
+    blobs = Blobs(core, block_size=16)
+    contents = {number: bytes([number]) * (5 * number) for number in range(1, 80)}
+    ids = dict(zip(contents, await blobs.put_many(list(contents.values())), strict=True))
+    assert await blobs.get_held(ids, max_bytes=400) == contents
+    core.missing = {ids[7].block_offset, ids[70].block_stop - 1}
+    core.remote = False
+    found = await blobs.get_held(ids, max_bytes=300)
+    assert found == {name: data for name, data in contents.items() if name < 61 and name != 7}
+    assert not core.fetched
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        BlobId(1, 16, 1, 15),
+        BlobId(1, 16, 1, 17),
+        BlobId(1, 16, 9, 16),
+        BlobId(1, 16, 0, 16),
+        BlobId(1, 16, 10**12, 16),
+        BlobId(10**12, 16, 1, 16),
+        BlobId(1, 16, 3, 48, block_map=False),
+    ],
+)
+async def test_a_blob_that_is_not_what_it_says_is_not_among_them(lie: BlobId) -> None:
+    blobs = Blobs(MemoryCore(), block_size=16)
+    first, _, third = await blobs.put_many([b"a" * 16, b"b" * 16, b"c" * 15])
+    found = await blobs.get_held({"first": first, "lie": lie, "third": third}, max_bytes=100)
+    assert "lie" not in found
+    assert set(found.values()) <= {b"a" * 16, b"c" * 15}
