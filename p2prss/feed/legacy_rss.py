@@ -116,6 +116,7 @@ def read_record(item: LegacyItem, files: Files) -> ItemRecord | None:
         title=" ".join(text_of(item.value.get("title")).split())[:MAX_TEXT_LENGTH],
         published=published,
         first_seen=published or UNDATED + timedelta(seconds=item.number),
+        order=item.number,
         assets=tuple(_assets(item, files)),
     )
 
