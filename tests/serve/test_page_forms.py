@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import pytest
 
 from p2prss.errors import FetchError, UsageError
+from p2prss.serve.library import ServeSettings
 from p2prss.serve.page_routes import MAX_FORM_BYTES
 from p2prss.serve.token import Gate, is_own_origin
 from tests.fakes.memory_actions import TOKEN, MemoryActions
@@ -102,6 +103,21 @@ async def test_who_may_not_changes_nothing(
     assert reply.status == 403
     assert actions.added == []
     assert actions.removed == []
+
+
+async def test_behind_a_proxy_and_below_a_path(start_server: StartServer) -> None:
+    actions = MemoryActions()
+    settings = ServeSettings(public_url="https://pods.example.org/p2p")
+    client = await start_server(MemoryFeed(), settings=settings, actions=actions)
+    reply = await client.request(f"/p2p/?token={TOKEN}")
+    assert (reply.status, reply.headers["location"]) == (303, "./")
+    assert "Secure" in reply.headers["set-cookie"]
+    for path, root in (("/p2p/", "./"), ("/p2p/shows/a-show", "../"), ("/p2p/shows/a-show/remove", "../../")):
+        assert f'data-root="{root}"' in (await client.request(path)).text
+    form = {"form": GATE.form_value}
+    own = {"Cookie": COOKIE, "Origin": "https://pods.example.org"}
+    assert (await post(client, "/p2p/shows/a-show/remove", form, **own)).headers["location"] == "../../"
+    assert actions.removed == [KEY]
 
 
 async def test_a_foreign_host_changes_nothing(start_server: StartServer) -> None:
