@@ -16,6 +16,7 @@ from p2prss.feed.dates import as_rfc2822
 from p2prss.feed.rss_document import add, add_enclosure, add_image, finish, legal, new_channel
 
 _NOT_JSON_FEED: Final = "this is no feed: it is JSON, but no JSON Feed"
+MAX_JSON_NODES: Final = 500_000  # lists and objects; a feed of 5,000 items has 20,000
 _MAX_NUMBER: Final = 10**15
 
 
@@ -24,6 +25,8 @@ def from_json(text: str, *, max_items: int) -> etree._Element:
 
     Raises: FeedFormatError when it is other JSON, or has more items.
     """
+    if sum(map(text.count, "[{")) > MAX_JSON_NODES or text.count('"') > 8 * MAX_JSON_NODES:
+        raise FeedFormatError(f"this feed has more than {MAX_JSON_NODES:,} JSON objects, or as many texts")
     try:
         feed = msgspec.json.decode(text.encode("utf-8", "replace"))
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:

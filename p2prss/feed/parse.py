@@ -59,6 +59,7 @@ MAX_CHANNEL_BYTES: Final = 4 * MB  # XML of all that is no item
 MAX_ITEMS_BYTES: Final = 100 * MB  # of all items: declarations at the root are repeated in each
 MAX_LENIENT_BYTES: Final = 4 * MB  # given to the lenient reader, which takes a second for each
 MAX_ATTRIBUTES: Final = 200  # of one element
+MAX_CHILDREN: Final = 10_000  # of one element, items aside: moving them takes the square of their number
 MAX_NAMESPACES: Final = 200  # in scope of an item
 MAX_MARKUP: Final = 2_000_000  # tags and attributes; an ordinary feed of 10 MB has a tenth
 MAX_DEPTH: Final = 100  # elements inside of each other; show notes in XHTML reach 20
@@ -68,6 +69,10 @@ ITEMS_MARK: Final = "p2prss-items"
 
 _TOO_DEEP: Final = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)})")
 _TOO_DEEP_TEXT: Final = f"this feed has more than {MAX_DEPTH} elements inside of each other"
+_TOO_MANY_CHILDREN: Final = etree.XPath(
+    f"boolean(//*[local-name() != 'item' and local-name() != 'entry'][{MAX_CHILDREN + 1}])"
+)
+_TOO_LARGE: Final = ("Resource limit", "too big", "too long", "huge")  # of texts, names, attributes
 _TOO_MANY_ATTRIBUTES: Final = etree.XPath(f"boolean(//@*[{MAX_ATTRIBUTES + 1}])")
 _DATES: Final = ("pubDate", "dc:date", "dcterms:issued", "atom:published", "dcterms:modified", "atom:updated")
 _BUILD_DATES: Final = frozenset({"lastBuildDate", "pubDate", "dc:date", "atom:updated"})
@@ -196,11 +201,15 @@ def parse_xml(data: bytes) -> etree._Element:
         reason = _one_line(error)
         if "Excessive depth" in reason:
             raise FeedFormatError(_TOO_DEEP_TEXT) from None
+        if any(words in reason for words in _TOO_LARGE):
+            raise FeedFormatError(f"a part of this feed is too large: {reason}") from None
         raise _NotWellFormed(reason) from None
     if _TOO_DEEP(root):
         raise FeedFormatError(_TOO_DEEP_TEXT)
     if _TOO_MANY_ATTRIBUTES(root):
         raise FeedFormatError(f"an element of this feed has more than {MAX_ATTRIBUTES} attributes")
+    if _TOO_MANY_CHILDREN(root):
+        raise FeedFormatError(f"an element of this feed has more than {MAX_CHILDREN} others in it")
     if root.getroottree().docinfo.internalDTD is not None:
         raise FeedFormatError("a document type is not allowed")
     return root
@@ -241,7 +250,8 @@ def _strictly(text: str) -> _Strict:
         return _Strict(_read_mended(mended), tuple(repairs))
     except _NotWellFormed as error:
         reason = str(error)
-    balanced = balance(mended) if what_else(text) is None else None
+    is_hopeless = "Namespace prefix" in reason or what_else(text) is not None  # mending declares all it may
+    balanced = None if is_hopeless else balance(mended)
     if balanced is None:
         return _Strict(None, tuple(repairs), reason)
     again, more = mend(balanced.text)

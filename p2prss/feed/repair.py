@@ -18,6 +18,7 @@ from p2prss.feed.names import NAMESPACES
 from p2prss.units import MB
 
 MAX_FEED_BYTES: Final = 25 * MB  # unpacked; the largest real feeds are near 10 MB
+MAX_REFERENCES: Final = 1_000_000  # ampersands in a text that is mended: each may be looked at several times
 MAX_UNDECLARED: Final = 50  # prefixes without declaration that are mended
 
 _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
@@ -201,11 +202,11 @@ _ILLEGAL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uff
 _TOKENS: Final = re.compile(
     r"(?P<cdata><!\[CDATA\[.*?(?:\]\]>|\Z))|(?P<comment><!--.*?(?:-->|\Z))|(?P<pair>&#(?:x(?:0{0,4})(?P<high>d[89ab][0-9a-f]{2})|(?P<high10>5[56]\d{3}));"
     r"&#(?:x(?:0{0,4})(?P<low>d[c-f][0-9a-f]{2})|(?P<low10>5[67]\d{3}));)"
-    r"|(?P<amp>&)(?P<entity>#?\w{1,40};)?",
+    r"|(?P<amp>&(?!(?:amp|lt|gt|quot|apos);))(?P<entity>#?\w{1,40};)?",
     re.DOTALL | re.IGNORECASE,
 )
 _XML_ENTITIES: Final = frozenset({"amp;", "lt;", "gt;", "quot;", "apos;"})
-_START_TAG: Final = re.compile(r"""<([A-Za-z_][\w.-]*(?::[\w.-]+)?)((?:[^<>"']|"[^"<]*"|'[^'<]*')*)>""")
+_START_TAG: Final = re.compile(r"""<([A-Za-z_][\w.-]*(?::[\w.-]+)?)((?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+)>""")
 _PREFIX: Final = re.compile(r"(?:^|[\s])([A-Za-z_][\w.-]*):[\w.-]+\s*=")
 
 
@@ -215,6 +216,8 @@ def mend(text: str) -> tuple[str, list[str]]:
     Returns: the text, and what was done in a few words each. CDATA and comments are left as they are.
     """
     done: list[str] = []
+    if text.count("&") > MAX_REFERENCES:
+        return text, done
     clean = _ILLEGAL.sub("", text)
     if clean != text:
         done.append("control characters removed")
