@@ -8,6 +8,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -25,6 +26,7 @@ from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import DEFAULT_LATEST, FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.page_token import read_token
 from p2prss.node.saved_feeds import Role, SavedFeed
+from p2prss.node.source_access import source_access
 from p2prss.serve.actions import AddRequest, DiskUse, FeedState, Work
 
 if TYPE_CHECKING:
@@ -187,6 +189,7 @@ class NodeActions:
             allow_private=True,
             allow_locked=mirrored,
             unlisted=saved.unlisted,
+            access=replace(source_access(), source_may_be_private=not saved.from_list),
         )
 
     async def _keep(self, order: Order, label: str, outcome: "_Outcome") -> None:

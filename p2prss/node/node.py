@@ -194,8 +194,8 @@ class Node:
                 new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
             )
         removed = order.removed or saved.removed
-        if (saved.unlisted, saved.removed) != (order.unlisted, removed):
-            saved = msgspec.structs.replace(saved, unlisted=order.unlisted, removed=removed)
+        from_list = order.access is not None and not order.access.source_may_be_private
+        saved = msgspec.structs.replace(saved, unlisted=order.unlisted, removed=removed, from_list=from_list)
         self.saved.save(saved)
         feed = await self.open_saved(saved, eager=False)
         if feed.conflict is not None:

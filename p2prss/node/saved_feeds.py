@@ -44,6 +44,7 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     removed: RemovedPolicy | None = None
     peers: tuple[str, ...] = ()
     withdrawn: datetime | None = None  # one of ours that we took back
+    from_list: bool = False  # its address came from a list of feeds, not from the user
     unlisted: bool = False  # announced nowhere: only who knows key and address comes to it
 
     @property

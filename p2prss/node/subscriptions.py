@@ -33,6 +33,7 @@ from p2prss.node.inspection import open_for_reading
 from p2prss.node.link_text import FeedLink
 from p2prss.node.orders import FollowOrder, ImportOrder, PublishOrder
 from p2prss.node.saved_feeds import Role
+from p2prss.node.source_access import source_access
 
 if TYPE_CHECKING:
     from p2prss.node.node import Node
@@ -127,10 +128,11 @@ async def run_import(node: "Node", order: ImportOrder, confirm: "Confirm") -> No
 async def _publish_one(
     node: "Node", order: PublishOrder, confirm: "Confirm", turn: trio.CapacityLimiter
 ) -> None:
-    """One feed of a list: the list is the user's own, but files that it names are not meant for all."""
+    """One feed of a list: whoever wrote that may lead us neither to files nor into the local network."""
     if not order.source.startswith(("http://", "https://")):
         raise UsageError("only http and https addresses of a list are published")
-    await node.publish_feed(order, confirm, turn=turn)
+    access = replace(order.access or source_access(), source_may_be_private=False)
+    await node.publish_feed(replace(order, access=access), confirm, turn=turn)
 
 
 @dataclass(frozen=True)

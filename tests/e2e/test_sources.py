@@ -153,7 +153,12 @@ async def test_a_list_publishes_a_library_and_comes_back_as_one(
     secret.mkdir()
     listed = [origins[0].feed_url, gone, secret.as_uri(), *(one.feed_url for one in (*origins, origins[1]))]
     (tmp_path / "subscriptions.opml").write_text(opml(*listed))
-    done = await run("publish", tmp_path / "subscriptions.opml", "--once", home=tmp_path / "a", code=1)
+    refused = await run("publish", tmp_path / "subscriptions.opml", "--once", home=tmp_path / "c", code=1)
+    messages = [event["message"] for event in refused.events("error")]
+    assert sum("--allow-private-host 127.0.0.1" in message for message in messages) == 4
+    assert not any(hit for origin in origins for hit in origin.hits)
+    own = ("--allow-private-host", "127.0.0.1")
+    done = await run("publish", tmp_path / "subscriptions.opml", "--once", *own, home=tmp_path / "a", code=1)
     assert len({event["key"] for event in done.events("published")}) == len(done.events("ready")) == 3
     assert {event["failed"] for event in done.events("published")} == {0}
     messages = [event["message"] for event in done.events("error")]
@@ -162,7 +167,7 @@ async def test_a_list_publishes_a_library_and_comes_back_as_one(
     assert done.stderr.splitlines()[-1].endswith("2 of 5 feeds could not be published")
 
     (tmp_path / "subscriptions.opml").write_text(opml(*(one.feed_url for one in origins)))
-    words = ("--listen", "127.0.0.1:0", *HTTP)
+    words = ("--listen", "127.0.0.1:0", *own, *HTTP)
     publisher = await start("publish", tmp_path / "subscriptions.opml", *words, home=tmp_path / "a")
     ready = [await publisher.event("ready") for _ in shows]
     assert {event["key"] for event in ready} == {event["key"] for event in done.events("published")}

@@ -16,7 +16,8 @@ KEY: Final = "yuhj5d6dzxbqyiibpe1rcpc7iixgysinwk5kni1situchzhtyr4y"
     [
         (["follow", "nonsense"], "has 8 characters, not 52"),
         (["follow", KEY[:-1] + "l"], "'l' is not a z-base-32 character"),
-        (["follow", "https://example.org/feed.xml"], "a https:// address is no key"),
+        (["follow", "ftp://example.org/feed.xml"], "a ftp:// address is no key"),
+        (["seed", "https://example.org/feed.xml"], "a https:// address is no key"),
         (["seed", KEY, "p2prss://abc"], "has 3 characters"),
         (["seed"], "nothing to seed"),
         (["show", KEY], "nothing at"),

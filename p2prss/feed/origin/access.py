@@ -57,11 +57,14 @@ def _usual(host: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Args: credentials: headers for the source's own origin, ``Authorization`` and ``Cookie``."""
+    """Args: credentials: headers for the source's own origin, ``Authorization`` and ``Cookie``;
+    source_may_be_private: the user typed its address, which no list or feed has named.
+    """
 
     user_agent: str = USER_AGENT
     private_hosts: tuple[PrivateHost, ...] = ()
     credentials: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    source_may_be_private: bool = True
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -79,7 +79,10 @@ class VettingBackend(httpcore.AsyncNetworkBackend):
                 f"{host} was on the internet before and is now on the local network:"
                 f" give --allow-private-host {host}:{port} if that is right"
             )
-        raise PrivateAddressError(f"{host} is an address on the local network: a feed may not lead there")
+        raise PrivateAddressError(
+            f"{host} is an address on the local network: no feed or list may lead there,"
+            f" unless --allow-private-host {host}:{port} says so"
+        )
 
     async def sleep(self, seconds: float) -> None:
         await trio.sleep(seconds)

@@ -42,7 +42,7 @@ class Session:
                 self._credentials["authorization"] = "Basic " + b64encode(pair.encode()).decode()
             self._credentials |= dict(self._access.credentials)
         self._backend = VettingBackend(
-            self._origin[1:] if self._origin else None,
+            self._origin[1:] if self._origin and self._access.source_may_be_private else None,
             self._access.private_hosts,
             source_was_public=source_was_public,
         )
