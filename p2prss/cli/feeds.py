@@ -153,7 +153,7 @@ def publish(
 
     A source that wants a token: `p2prss publish URL --credentials FILE --allow-private`
 
-    Example: `p2prss publish https://example.org/feed.xml --listen 0.0.0.0:7738`
+    Example: `p2prss publish https://example.org/feed.xml`
     """
     from p2prss.node.orders import PublishOrder, RemovedPolicy
     from p2prss.node.source_access import source_access
@@ -251,7 +251,7 @@ def seed(
 ) -> None:
     """Keep whole feeds, or any Hyperdrive, and share them.
 
-    Example: `p2prss seed KEY1 KEY2 --listen 0.0.0.0:7738`
+    Example: `p2prss seed KEY1 KEY2`
     """
     from p2prss.node.orders import SeedOrder
 
@@ -286,7 +286,7 @@ def up(
 
     Shows can be added and removed on the page meanwhile; `p2prss page` prints its address.
 
-    Example: `p2prss up --listen 0.0.0.0:7738`
+    Example: `p2prss up`
     """
     from p2prss.node.orders import UpOrder
 

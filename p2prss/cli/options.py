@@ -13,15 +13,23 @@ if TYPE_CHECKING:
 DEFAULT_HTTP: Final = "127.0.0.1:7737"
 DEFAULT_LAN_PORT: Final = 7739
 
+_PEERS: Final = "Peers"
+_APPS: Final = "Podcast apps"
+
 Listen = Annotated[
     list[str] | None,
     typer.Option(
-        "--listen", metavar="HOST:PORT", help="Accept peers on this TCP address; port 0: any free one."
+        "--listen",
+        metavar="HOST:PORT",
+        help="Accept peers on this TCP address; port 0: any free one.",
+        rich_help_panel=_PEERS,
     ),
 ]
 Peer = Annotated[
     list[str] | None,
-    typer.Option("--peer", metavar="HOST:PORT", help="Connect to this peer; repeatable."),
+    typer.Option(
+        "--peer", metavar="HOST:PORT", help="Connect to this peer; repeatable.", rich_help_panel=_PEERS
+    ),
 ]
 Bootstrap = Annotated[
     list[str] | None,
@@ -29,28 +37,40 @@ Bootstrap = Annotated[
         "--bootstrap",
         metavar="HOST:PORT",
         help="Use the DHT that this node is part of, not the public one; repeatable.",
+        rich_help_panel=_PEERS,
     ),
 ]
-NoDht = Annotated[bool, typer.Option("--no-dht", help="Don't look for peers in the DHT.")]
-NoLan = Annotated[bool, typer.Option("--no-lan", help="Don't look for peers on the local network.")]
+NoDht = Annotated[
+    bool, typer.Option("--no-dht", help="Don't look for peers in the DHT.", rich_help_panel=_PEERS)
+]
+NoLan = Annotated[
+    bool, typer.Option("--no-lan", help="Don't look for peers on the local network.", rich_help_panel=_PEERS)
+]
 MapPort = Annotated[
     bool,
     typer.Option(
         "--map-port",
         help="Ask the router to forward the ports that peers come to (NAT-PMP; UPnP with p2prss[upnp]).",
+        rich_help_panel=_PEERS,
     ),
 ]
 Http = Annotated[
     str | None,
-    typer.Option("--http", metavar="HOST:PORT", help=f"Serve podcast apps here; default {DEFAULT_HTTP}."),
+    typer.Option(
+        "--http",
+        metavar="HOST:PORT",
+        help=f"Serve podcast apps here; default {DEFAULT_HTTP}.",
+        rich_help_panel=_APPS,
+    ),
 ]
-NoHttp = Annotated[bool, typer.Option("--no-http", help="Don't serve podcast apps.")]
+NoHttp = Annotated[bool, typer.Option("--no-http", help="Don't serve podcast apps.", rich_help_panel=_APPS)]
 PublicUrl = Annotated[
     str | None,
     typer.Option(
         "--public-url",
         metavar="URL",
         help="Base of all addresses in feeds, where a reverse proxy stands in front: https://example.org/pods.",
+        rich_help_panel=_APPS,
     ),
 ]
 TrustProxy = Annotated[
@@ -59,6 +79,7 @@ TrustProxy = Annotated[
         "--trust-proxy",
         metavar="ADDR[/NET]",
         help="Believe X-Forwarded-Host, -Proto, -Prefix and Forwarded from this address; repeatable.",
+        rich_help_panel=_APPS,
     ),
 ]
 HttpHost = Annotated[
@@ -67,19 +88,30 @@ HttpHost = Annotated[
         "--http-host",
         metavar="NAME",
         help="Answer apps that use this name or address for this machine, too; repeatable.",
+        rich_help_panel=_APPS,
     ),
 ]
 ReadyOnly = Annotated[
     bool,
-    typer.Option("--ready-only", help="List only episodes whose audio is here, for apps that don't wait."),
+    typer.Option(
+        "--ready-only",
+        help="List only episodes whose audio is here, for apps that don't wait.",
+        rich_help_panel=_APPS,
+    ),
 ]
 LanHttp = Annotated[
     bool,
-    typer.Option("--lan-http", help="Serve phones on the local network, too, by addresses nobody guesses."),
+    typer.Option(
+        "--lan-http",
+        help="Serve phones on the local network, too, by addresses nobody guesses.",
+        rich_help_panel=_APPS,
+    ),
 ]
 LanHttpPort = Annotated[
     int,
-    typer.Option("--lan-http-port", metavar="PORT", min=0, max=65535, help="The port for that."),
+    typer.Option(
+        "--lan-http-port", metavar="PORT", min=0, max=65535, help="The port for that.", rich_help_panel=_APPS
+    ),
 ]
 Once = Annotated[bool, typer.Option("--once", help="End when everything wanted is here.")]
 Timeout = Annotated[
