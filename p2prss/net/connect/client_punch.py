@@ -7,6 +7,10 @@ Round 0 tells the NATs to each other and brings the server's token; round 1 brin
 another relay if there is one, and with them the proof that both receive where they say. A probe of the
 server's fast answer may end it in any state.
 
+Where ports are guessed, round 1 must not arrive twice: a node allows itself one such attempt at a time, and
+hyperdht 6.34.0 counts every message of a client that punches as one more, and gives up on both. So it is sent
+once; without an answer the next round asks, itself not punching, whether the server does.
+
 Source: hyperdht 6.34.0 lib/connect.js; spec/07-net.
 """
 
@@ -32,6 +36,8 @@ from p2prss.net.dht.handshake import MAX_PUNCH_ROUND, Firewall, HandshakeError, 
 PAUSE_SECONDS: Final = 1.0  # for a server that does not know its NAT yet
 LATER_SECONDS: Final = (10.0, 20.0)  # until a busy node is asked again, at random between them
 STRANGER_SECONDS: Final = 2.0  # a probe from a host the server did not name counts only if no other comes
+INQUIRY_SECONDS: Final = 1.0  # without an answer to a round that is sent once, until the server is asked
+MAX_SECOND_ROUNDS: Final = 6  # of one attempt: round 1 and those that make up for a lost one
 MAX_SERVER_RELAYS: Final = 3  # of those a server names that are asked
 
 
@@ -61,6 +67,9 @@ class ClientPunch(PunchSide):
         self._token_of_server: bytes | None = None
         self._may_repeat = True
         self._delayed = False
+        self._second_rounds = 0
+        self._punching_round = 0  # the latest in which we said that we punch
+        self._once = False  # rounds are sent once, and made up for by others
         self._wake_at = inf
         self._stranger: tuple[float, Punched] | None = None
 
@@ -127,8 +136,8 @@ class ClientPunch(PunchSide):
             return actions
         self._update_remote(payload, self._proven_host(payload))
         if not self.remote_punching:
-            return self._fail("holepunch-aborted", now)
-        self.state = State.PROBING
+            return self._not_punching(payload.round, now)
+        self.state, self._wake_at = State.PROBING, inf
         started = self._punch(now)
         return self._fail("cannot-punch", now) if started is None else started
 
@@ -141,9 +150,11 @@ class ClientPunch(PunchSide):
             if rest:
                 self._server_relay = rest[0]
                 return self._ask_first()
+        if self.state is State.ROUND_1 and self._once:
+            return []  # the timer inquires
         if self.state is State.ROUND_1 and not self._delayed:
             self._delayed = True  # by the server's relay instead
-            return self._ask_second()
+            return self._ask_second(now)
         if self.state in (State.ROUND_0, State.ROUND_1):
             return self._fail("holepunch-aborted", now)
         return []
@@ -186,6 +197,8 @@ class ClientPunch(PunchSide):
             return self._judged(now) if self.settled else []
         if self.state is State.LATER:
             return self._consider(now)
+        if self.state is State.ROUND_1:
+            return self._ask_second(now, punching=False)  # it or its answer was lost: the server knows which
         return []
 
     # -- the rounds
@@ -244,17 +257,31 @@ class ClientPunch(PunchSide):
             self._client_relay = RelayInfo(self._client_relay.relay_address, moved)
             if moved.port and self._accepts(moved):
                 actions.append(SendProbes([Probe(moved, low_ttl=True)]))
-        return [*actions, *self._ask_second()]
+        return [*actions, *self._ask_second(now)]
 
-    def _ask_second(self) -> list[Action]:
+    def _ask_second(self, now: float, *, punching: bool = True) -> list[Action]:
+        """Round 1, or a later one that makes up for it; unless ``punching`` it only asks how things are."""
         assert self._client_relay is not None
         assert self._server_relay is not None
-        self.state = State.ROUND_1
-        self._wake_at = inf
+        if self._second_rounds == MAX_SECOND_ROUNDS:
+            return self._fail("holepunch-aborted", now)
+        self._second_rounds += 1
+        if punching:
+            self._punching_round = self._round
+        self.state, self._once = State.ROUND_1, self._any_random
+        self._wake_at = now + INQUIRY_SECONDS if self._once else inf
         way = self._server_relay if self._delayed else self._client_relay
         token = None if self._delayed else self._token(way.peer_address.host)
-        payload = self._view(punching=True, token=token, remote_token=self._token_of_server)
-        return [Ask(way.relay_address, way.peer_address, payload)]
+        payload = self._view(punching=punching, token=token, remote_token=self._token_of_server)
+        return [Ask(way.relay_address, way.peer_address, payload, once=self._once)]
+
+    def _not_punching(self, round_: int, now: float) -> list[Action]:
+        """The server, having seen rounds up to that one, says that it does not."""
+        if self._once and round_ > self._punching_round:
+            return self._ask_second(now)  # it has only heard that we asked
+        if self._once and round_ < self._punching_round:
+            return []  # an answer that was overtaken
+        return self._fail("holepunch-aborted", now)
 
     def _wait_for_later(self, now: float) -> list[Action]:
         self.state = State.LATER

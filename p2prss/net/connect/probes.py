@@ -96,7 +96,7 @@ class GuessedPorts:
             self.deadline = inf
             return []
         self._left -= 1
-        self.deadline = now + GUESS_SECONDS
+        self.deadline = _next_guess(self.deadline, now)
         return [Probe(Endpoint(self._host, self._random.randint(FIRST_GUESSED_PORT, MAX_PORT)))]
 
 
@@ -124,8 +124,13 @@ class SpreadProbes:
             return []
         again, number = divmod(self._sent, self._sockets)
         self._sent += 1
-        self.deadline = now + GUESS_SECONDS
+        self.deadline = _next_guess(self.deadline, now)
         return [Probe(self._to, number, low_ttl=again == 0)]
+
+
+def _next_guess(due: float, now: float) -> float:
+    """When the one after that is due: being late by less than the pause does not add up."""
+    return max(due + GUESS_SECONDS, now)
 
 
 class RandomPunches:

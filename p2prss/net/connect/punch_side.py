@@ -63,6 +63,7 @@ class Ask:
     relay: Endpoint
     peer_address: Endpoint  # of the server, as that relay sees it
     payload: HolepunchPayload
+    once: bool = False  # whether the server must not get it twice; it is then lost more easily
 
 
 @dataclass(frozen=True, slots=True)

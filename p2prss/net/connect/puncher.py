@@ -42,12 +42,14 @@ from p2prss.net.dht.handshake import (
 from p2prss.net.dht.messages import Command
 from p2prss.net.dht.records import peer_target
 from p2prss.net.dht.relay import PeerMessage
+from p2prss.net.dht.requests import SENDS
 from p2prss.net.udx.socket import UdxSocket
 
 SKIPPED_NODES: Final = 5  # the newest are spared: many attempts would all ask the same
 MANY_NODES: Final = 8  # from so many on
 SAMPLING_ROUNDS: Final = 3  # of questions, as some are lost
 TOKEN_SECRET_SIZE: Final = 32  # bytes
+ONCE_SECONDS: Final = 5.0  # an answer to a message that is sent once is taken so long
 MAX_UNANSWERED: Final = 2 * MAX_WAITING  # messages; the machine answers no more than wait
 
 
@@ -266,7 +268,14 @@ class ClientPuncher(Puncher):
         value = HolepunchEnvelope(Mode.FROM_CLIENT, self._slot, payload, ask.peer_address).encode()
         try:
             response = await self._dht.request(
-                ask.relay, Command.PEER_HOLEPUNCH, target=self._target, value=value, socket=number
+                ask.relay,
+                Command.PEER_HOLEPUNCH,
+                target=self._target,
+                value=value,
+                socket=number,
+                relayed=True,
+                sends=1 if ask.once else SENDS,
+                patience=ONCE_SECONDS if ask.once else None,
             )
             envelope = HolepunchEnvelope.decode(response.reply.value or b"")
             answer = HolepunchPayload.open(envelope.payload, self._secret)

@@ -163,6 +163,7 @@ class Search:
                 target=self._target,
                 value=value,
                 sends=BRIEF_SENDS if self._brief else SENDS,
+                relayed=True,
             )
         except NetworkError:
             return None

@@ -1,7 +1,8 @@
 """Requests on their way: ids, repeats, adaptive timeouts, and a window on what is sent.
 
 A reply counts only if it has the id of a request in flight *and* comes from where that went; ids are drawn
-at random. The first timeout follows the round trips measured so far, repeats wait the full second.
+at random. The first timeout follows the round trips measured so far, repeats wait the full second. What the
+node passes on to somebody else takes two round trips.
 
 Source: dht-rpc 6.27.0 lib/io.js (window, repeats, times); RFC 6298 (the estimate); spec/07-net.
 """
@@ -56,8 +57,8 @@ class PendingRequest:
     """A request that is queued or in flight; ``cancel`` it when the answer no longer matters."""
 
     __slots__ = (
-        "_requests", "closed", "data", "deadline", "on_failure", "on_reply", "on_slow", "queued",
-        "sends_left", "sent", "sent_at", "socket", "tid", "to",
+        "_requests", "closed", "data", "deadline", "on_failure", "on_reply", "on_slow", "patience", "queued",
+        "relayed", "sends_left", "sent", "sent_at", "socket", "tid", "to",
     )  # fmt: skip
 
     def __init__(
@@ -69,11 +70,15 @@ class PendingRequest:
         on_reply: OnReply | None,
         on_failure: OnFailure | None,
         on_slow: OnFailure | None,
+        *,
+        relayed: bool,
+        patience: float | None,
     ) -> None:
         self._requests = requests
         self.socket, self.to, self.data = outgoing
         self.tid = tid
         self.sends_left = sends
+        self.relayed, self.patience = relayed, patience
         self.sent = 0
         self.sent_at = 0.0
         self.deadline = inf
@@ -107,9 +112,17 @@ class RoundTrips:
     @property
     def timeout(self) -> float:
         """Seconds after which a first send is repeated."""
+        return self._timeout(1)
+
+    @property
+    def relayed_timeout(self) -> float:
+        """The same for one that somebody else answers, by way of the node that is asked."""
+        return self._timeout(2)
+
+    def _timeout(self, legs: int) -> float:
         if self._smoothed is None:
             return TIMEOUT
-        return min(TIMEOUT, max(SHORTEST_TIMEOUT, self._smoothed + 4 * self._variation))
+        return min(TIMEOUT, max(SHORTEST_TIMEOUT, legs * (self._smoothed + 4 * self._variation)))
 
 
 class CongestionWindow:
@@ -183,15 +196,29 @@ class RequestTable:
         on_reply: OnReply | None = None,
         on_failure: OnFailure | None = None,
         on_slow: OnFailure | None = None,
+        relayed: bool = False,
+        patience: float | None = None,
     ) -> PendingRequest | None:
         """Send, or queue when the window is full; ``request.tid`` must come from ``new_tid``.
 
+        Args: relayed: the node passes it on, and the reply back; patience: seconds to wait for a reply to
+        each send, when that does not follow the round trips measured.
         Returns: None when far too much is under way; nothing is called then.
         """
         if len(self._in_flight) >= MAX_IN_FLIGHT:
             return None
         outgoing = Outgoing(socket, request.to, request.encode())
-        pending = PendingRequest(self, outgoing, request.tid, sends, on_reply, on_failure, on_slow)
+        pending = PendingRequest(
+            self,
+            outgoing,
+            request.tid,
+            sends,
+            on_reply,
+            on_failure,
+            on_slow,
+            relayed=relayed,
+            patience=patience,
+        )
         if self._queue or self._window.is_full(now):
             if len(self._queue) >= MAX_QUEUED:
                 return None
@@ -223,7 +250,7 @@ class RequestTable:
         self.forget(pending)
         self._window.answered()
         round_trip = now - pending.sent_at if pending.sent == 1 else None
-        if round_trip is not None:
+        if round_trip is not None and not pending.relayed:
             self.round_trips.add(round_trip)
         response = Response(reply, source, socket, round_trip)
         if learn is not None:
@@ -279,9 +306,16 @@ class RequestTable:
         pending.sends_left -= 1
         pending.sent += 1
         pending.sent_at = now
-        pending.deadline = now + (self.round_trips.timeout if pending.sent == 1 else TIMEOUT)
+        pending.deadline = now + self._timeout(pending)
         self._counter += 1
         self.sent += 1
         heappush(self._timers, (pending.deadline, self._counter, pending.tid, pending))
         self._window.sent(now)
         self._outbox.append(Outgoing(pending.socket, pending.to, pending.data))
+
+    def _timeout(self, pending: PendingRequest) -> float:
+        if pending.patience is not None:
+            return pending.patience
+        if pending.sent > 1:
+            return TIMEOUT
+        return self.round_trips.relayed_timeout if pending.relayed else self.round_trips.timeout

@@ -234,10 +234,14 @@ class DhtShell:
         token: bytes | None = None,
         socket: int | None = None,
         sends: int = SENDS,
+        relayed: bool = False,
+        patience: float | None = None,
     ) -> Response:
         """Ask one node.
 
-        Raises: NetworkError when it does not answer (after ``sends`` seconds at most).
+        Args: relayed: it passes the request on, and the reply back; patience: seconds to wait for a reply to
+        each send, else at most one.
+        Raises: NetworkError when it does not answer.
         """
         outcome: list[Response] = []
         done = trio.Event()
@@ -256,6 +260,8 @@ class DhtShell:
             token=token,
             socket=socket,
             sends=sends,
+            relayed=relayed,
+            patience=patience,
             on_reply=replied,
             on_failure=lambda _now: done.set(),
         )

@@ -141,6 +141,8 @@ class NodeState:
         on_reply: OnReply | None = None,
         on_failure: OnFailure | None = None,
         on_slow: OnFailure | None = None,
+        relayed: bool = False,
+        patience: float | None = None,
     ) -> PendingRequest | None:
         """Ask a node; None (and nothing will be called) when the address is none or too much is under way."""
         if not is_ipv4(to) or to.port == 0:
@@ -150,7 +152,15 @@ class NodeState:
             self.requests.new_tid(), to, command, internal, self._id_on(via), token, target, value
         )
         return self.requests.start(
-            request, via, now, sends=sends, on_reply=on_reply, on_failure=on_failure, on_slow=on_slow
+            request,
+            via,
+            now,
+            sends=sends,
+            on_reply=on_reply,
+            on_failure=on_failure,
+            on_slow=on_slow,
+            relayed=relayed,
+            patience=patience,
         )
 
     def send_raw_request(

@@ -64,6 +64,13 @@ class Nat:
         return None
 
 
+class StrictServerPunch(ServerPunch):
+    """As hyperdht 6.34.0 does it: a punch at random takes the budget, and the next message finds it taken."""
+
+    def _may_punch(self, now: float) -> bool:
+        return not self._holds_budget and super()._may_punch(now)
+
+
 class World:
     """Runs until the client has an address, or both have failed."""
 
@@ -76,9 +83,13 @@ class World:
         fast: bool = True,
         has_relay: bool = False,
         random_punches: RandomPunches | None = None,
+        strict: bool = False,
     ) -> None:
+        """Args: strict: the server is like the reference, which takes a repeat for another attempt."""
         self.now = 0.0
         self.fast = fast
+        self.repeat_after = 4.0  # seconds without an answer, until a request is sent a second time
+        self.lost_answers: Callable[[HolepunchPayload, int], bool] = lambda _payload, _count: False
         self.lost_asks: Callable[[Ask, int], bool] = lambda _ask, _count: False
         self.tamper: Callable[[HolepunchPayload], HolepunchPayload] = lambda payload: payload
         self.own_relays = RELAYS  # where the server is announced
@@ -97,8 +108,10 @@ class World:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._tickets: list[tuple[Endpoint, Endpoint]] = []  # relay, client as it sees it
+        self._came_back: set[int] = set()  # tickets whose answer the client has
         self.client = ClientPunch(self._settings(has_relay, random_punches))
-        self.server = ServerPunch(self._settings(has_relay, None), 0.0)
+        kind = StrictServerPunch if strict else ServerPunch
+        self.server = kind(self._settings(has_relay, None), 0.0)
         self._sides: dict[str, PunchSide] = {CLIENT_HOST: self.client, SERVER_HOST: self.server}
 
     def _settings(self, has_relay: bool, punches: RandomPunches | None) -> PunchSettings:
@@ -209,12 +222,25 @@ class World:
 
         self.later(2 * LATENCY, arrive)
 
+        def repeat() -> None:
+            if ticket not in self._came_back:
+                self.later(2 * LATENCY, arrive)
+
+        if not ask.once:
+            self.later(self.repeat_after, repeat)
+
     def _answer(self, answer: Answer) -> None:
         relay, client = self._tickets[answer.ticket]
         self.answered.append(answer.payload)
         server = self._nats[SERVER_HOST].send(self._first_socket[SERVER_HOST], relay)
 
+        if self.lost_answers(answer.payload, len(self.answered)):
+            return
+
         def arrive() -> None:
+            if answer.ticket in self._came_back:
+                return
+            self._came_back.add(answer.ticket)
             self._do(CLIENT_HOST, self.client.receive(answer.payload, server, client, relay, self.now))
 
         self.later(2 * LATENCY, arrive)

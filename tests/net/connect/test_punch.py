@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2prss.net.connect.client_punch import MAX_SECOND_ROUNDS
 from p2prss.net.connect.probes import (
+    GUESS_SECONDS,
     GUESSES,
     ROUNDS,
     GuessedPorts,
@@ -19,7 +21,7 @@ from p2prss.net.connect.punch_side import MAX_ADDRESSES, PunchSettings, SendProb
 from p2prss.net.connect.server_punch import MAX_MESSAGES, ServerPunch
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.handshake import Firewall, HandshakeError, HolepunchPayload
-from tests.net.connect.punch_world import CLIENT_HOST, RELAYS, SERVER_HOST, World, forged
+from tests.net.connect.punch_world import CLIENT_HOST, LATENCY, RELAYS, SERVER_HOST, World, forged
 
 RANDOM_NAT = {"steady": False}
 HERE = Endpoint("5.0.0.9", 4000)
@@ -114,6 +116,47 @@ def test_a_busy_node_with_a_relay_waits_until_it_may() -> None:
     world.run(seconds=120.0)
     assert world.punched is not None
     assert world.now > 21.0
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_a_slow_way_does_not_make_a_strict_server_give_up(side: str) -> None:
+    world = World(strict=True, **{side: RANDOM_NAT})  # type: ignore[arg-type]  # one of two keywords
+    world.repeat_after = 3 * LATENCY  # less than the round trip
+    world.run()
+    assert world.punched is not None
+    assert not world.failed
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize("lost", [{2}, {2, 3}, {2, 3, 4, 5}])
+def test_a_lost_round_is_made_up_for_without_the_strict_server_giving_up(side: str, lost: set[int]) -> None:
+    world = World(strict=True, **{side: RANDOM_NAT})  # type: ignore[arg-type]  # one of two keywords
+    world.lost_asks = lambda _ask, count: count in lost
+    world.run()
+    assert world.punched is not None
+    assert not world.failed
+    asked = [ask.payload.punching for ask in world.asked]
+    assert asked == [False, True, *[False] * len(lost), True]
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize("lost", [{2}, {2, 3}, {2, 3, 4, 5}])
+def test_a_lost_answer_is_asked_for_without_the_strict_server_giving_up(side: str, lost: set[int]) -> None:
+    world = World(strict=True, **{side: RANDOM_NAT})  # type: ignore[arg-type]  # one of two keywords
+    world.lost_answers = lambda _payload, count: count in lost
+    world.run()
+    assert world.punched is not None
+    assert not world.failed
+    asked = [ask.payload.punching for ask in world.asked]
+    assert asked == [False, True, *[False] * len(lost)]
+
+
+def test_a_server_that_no_longer_answers_is_given_up_in_seconds() -> None:
+    world = World(server=RANDOM_NAT)
+    world.lost_answers = lambda _payload, count: count > 1
+    world.run()
+    assert world.failed[CLIENT_HOST] == "holepunch-aborted"
+    assert len(world.asked) == 1 + MAX_SECOND_ROUNDS
 
 
 def test_random_punches_come_one_at_a_time_and_twenty_seconds_apart() -> None:
@@ -269,6 +312,18 @@ def test_guesses_go_to_ports_from_1000_to_65535_of_one_host() -> None:
     assert at == pytest.approx(35.0)
     assert {probe.to.host for probe in sent} == {"5.0.0.7"}
     assert min(probe.to.port for probe in sent) >= 1000
+
+
+def test_guesses_that_are_a_little_late_do_not_make_the_next_ones_late() -> None:
+    schedule = GuessedPorts("5.0.0.7", 0.0, Random(1))
+    now = 0.0
+    for _ in range(100):
+        now = max(now, schedule.deadline) + 0.25 * GUESS_SECONDS
+        assert len(schedule.take(now)) == 1
+    assert now == pytest.approx(99.25 * GUESS_SECONDS)
+    assert len(schedule.take(now + 60.0)) == 1  # and what a long pause left out is not sent all at once
+    assert schedule.take(now + 60.0) != []
+    assert schedule.take(now + 60.0 + 0.5 * GUESS_SECONDS) == []
 
 
 def test_many_sockets_open_the_nat_at_once_and_are_kept_open() -> None:

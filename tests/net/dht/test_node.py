@@ -351,6 +351,32 @@ def test_timeouts_follow_the_network() -> None:
     assert machine.state.requests.round_trips.smoothed == pytest.approx(0.08)
 
 
+def test_what_a_node_passes_on_has_twice_the_time_and_says_nothing_of_that_node() -> None:
+    machine = persistent()
+    round_trips = machine.state.requests.round_trips
+    for _ in range(30):
+        machine.state.send_request(THERE, Internal.PING, 0.0, internal=True)
+        [request] = sent_to(machine, THERE)
+        machine.receive(Reply(request.tid, HERE).encode(), THERE, SERVER, 0.3)
+    assert round_trips.relayed_timeout == pytest.approx(2 * round_trips.timeout)
+    machine.state.send_request(THERE, Command.PEER_HOLEPUNCH, 0.0, target=TOPIC, value=b"", relayed=True)
+    [request] = sent_to(machine, THERE)
+    machine.handle_timer(round_trips.timeout)
+    assert sent_to(machine, THERE) == []
+    machine.handle_timer(round_trips.relayed_timeout)
+    assert sent_to(machine, THERE) == [request]
+
+
+def test_who_is_patient_waits_longer() -> None:
+    machine, failed = persistent(), []
+    machine.state.send_request(
+        THERE, Internal.PING, 0.0, internal=True, sends=1, patience=5.0, on_failure=failed.append
+    )
+    assert machine.deadline == 5.0
+    machine.handle_timer(5.0)
+    assert (len(sent_to(machine, THERE)), failed) == (1, [5.0])
+
+
 # ---------------------------------------------------------------- who we are
 
 
