@@ -77,7 +77,17 @@ _NET_SHELLS: Final = {  # in packages of net; all else there is a machine
     "swarm": {"swarm"},
     "udx": {"endpoint", "socket", "trio_stream"},
 }
-_TRIO_FEED: Final = {"capture", "mirror", "origin", "sources", "writer"}
+_TRIO_FEED: Final = {"archive.writer", "mirroring", "origin", "sources"}
+
+# A package of feed may import itself, feed's own modules and the packages named in its row.
+_FEED_ROWS: Final[dict[str, frozenset[str]]] = {
+    "document": frozenset(),
+    "linking": frozenset({"document"}),
+    "archive": frozenset({"document"}),
+    "origin": frozenset({"document"}),
+    "mirroring": frozenset({"document", "archive", "origin"}),
+    "sources": frozenset({"document", "archive", "origin", "mirroring"}),
+}
 
 _MAX_LINES: Final = 600
 
@@ -229,9 +239,28 @@ def test_trio_in_the_feed_layer_is_for_those_who_wait() -> None:
     _nobody(
         f"of feed, only {sorted(_TRIO_FEED)} may import trio",
         lambda module, wanted: (
-            module.layer == "feed" and wanted.top == "trio" and module.parts[1] not in _TRIO_FEED
+            module.layer == "feed"
+            and wanted.top == "trio"
+            and _TRIO_FEED.isdisjoint({module.parts[1], ".".join(module.parts[1:3])})
         ),
     )
+
+
+def test_the_packages_of_feed_are_known_and_import_one_way() -> None:
+    def breaks_it(module: Module, wanted: Import) -> bool:
+        if module.layer != "feed" or not wanted.module.startswith("p2prss.feed."):
+            return False
+        package = module.parts[1] if len(module.parts) > 1 else ""
+        return _feed_package(wanted.module) not in {"", package, *_FEED_ROWS.get(package, ())}
+
+    assert {path.parent.name for path in (_PACKAGE / "feed").glob("*/__init__.py")} == set(_FEED_ROWS)
+    _nobody("a package of feed may import only those its row names", breaks_it)
+
+
+def _feed_package(name: str) -> str:
+    """The package of feed that a module stands in; empty for one of feed's own."""
+    package = name.split(".")[2]
+    return package if (_PACKAGE / "feed" / package).is_dir() else ""
 
 
 def test_machines_reach_for_no_world() -> None:

@@ -33,8 +33,8 @@ from p2prss.drive.drive import Drive  # noqa: E402
 from p2prss.drive.errors import DriveError  # noqa: E402
 from p2prss.drive.paths import normalize_path, resolve_link  # noqa: E402
 from p2prss.feed import model  # noqa: E402
-from p2prss.feed.archive import FeedArchive  # noqa: E402
-from p2prss.feed.names import PLACES  # noqa: E402
+from p2prss.feed.archive.archive import FeedArchive  # noqa: E402
+from p2prss.feed.document.names import PLACES  # noqa: E402
 from p2prss.log import database  # noqa: E402
 from p2prss.node import events  # noqa: E402
 from p2prss.replication.events import DropReason  # noqa: E402

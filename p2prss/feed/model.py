@@ -233,7 +233,7 @@ class ItemRecord(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The metadata of an item's drive entry: with it the db core alone can list everything.
 
     ``base_url`` stands only where the item's XML has relative addresses, ``digest`` is the XML's, and
-    ``order`` only where the origin does not list the item by its date (``feed.order``).
+    ``order`` only where the origin does not list the item by its date (``feed.archive.order``).
     """
 
     guid: Guid

@@ -12,8 +12,8 @@ import msgspec
 import trio
 
 from p2prss.errors import P2prssError
-from p2prss.feed.demo_show import make_demo_show
-from p2prss.feed.parse import parse_feed
+from p2prss.feed.document.parse import parse_feed
+from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.node.events import Event, Published, Ready, Synced
 from p2prss.node.node import open_node
 from p2prss.node.orders import FollowOrder, PublishOrder, Wanted

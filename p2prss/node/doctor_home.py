@@ -19,7 +19,7 @@ from time import perf_counter, time
 from typing import Final
 
 from p2prss.errors import CorruptLogError, P2prssError, SchemaError, StorageError
-from p2prss.feed.policy import KEEP_FREE_BYTES, KEEP_FREE_SHARE
+from p2prss.feed.mirroring.policy import KEEP_FREE_BYTES, KEEP_FREE_SHARE
 from p2prss.log.database import SCHEMA_VERSION
 from p2prss.node.doctor_checks import (
     Check,

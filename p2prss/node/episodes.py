@@ -9,8 +9,8 @@ import msgspec
 
 from p2prss.drive.drive import DriveReader
 from p2prss.errors import UsageError
-from p2prss.feed.archive import FeedArchive
-from p2prss.feed.history import FeedHistory, Version
+from p2prss.feed.archive.archive import FeedArchive
+from p2prss.feed.archive.history import FeedHistory, Version
 from p2prss.feed.model import HYPER_RSS, ArchivedItem, Asset, Role
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import held_of, open_for_reading

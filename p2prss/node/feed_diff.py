@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 import trio
 
 from p2prss.errors import FeedFormatError, UsageError
-from p2prss.feed.archive import FeedArchive
-from p2prss.feed.differences import Difference, Document, Rule, find_differences
+from p2prss.feed.archive.archive import FeedArchive
+from p2prss.feed.archive.order import in_origin_order
+from p2prss.feed.document.differences import Difference, Document, Rule, find_differences
+from p2prss.feed.document.parse import parse_feed
+from p2prss.feed.document.repair import MAX_FEED_BYTES
 from p2prss.feed.model import ParsedFeed
-from p2prss.feed.order import in_origin_order
 from p2prss.feed.origin.fetch import Fetcher
 from p2prss.feed.origin.url import public_url
-from p2prss.feed.parse import parse_feed
-from p2prss.feed.repair import MAX_FEED_BYTES
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import open_for_reading
 from p2prss.node.open_feed import OpenFeed

@@ -7,9 +7,9 @@ from datetime import datetime
 import msgspec
 
 from p2prss.errors import UsageError
-from p2prss.feed.archive import FeedArchive, read_item
-from p2prss.feed.history import FeedChange, FeedHistory, What, known_fields
-from p2prss.feed.item_diff import Difference, changed_part
+from p2prss.feed.archive.archive import FeedArchive, read_item
+from p2prss.feed.archive.history import FeedChange, FeedHistory, What, known_fields
+from p2prss.feed.document.item_diff import Difference, changed_part
 from p2prss.node.episodes import find_item, history_of
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import open_for_reading
@@ -30,7 +30,7 @@ class LoggedChange(msgspec.Struct, frozen=True, kw_only=True):
     ``files`` and ``bytes`` are those that were captured. ``differences`` are for one item's history only.
     """
 
-    change: str  # see feed.history.What
+    change: str  # see feed.archive.history.What
     at: datetime | None
     version: int
     item_id: str | None = None

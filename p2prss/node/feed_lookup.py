@@ -11,7 +11,9 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FeedError, FeedFormatError, FetchError, TryAgainError
-from p2prss.feed.discovery import (
+from p2prss.feed.document.parse import parse_feed
+from p2prss.feed.document.repair import MAX_FEED_BYTES
+from p2prss.feed.linking.discovery import (
     MAX_NOTE_BYTES,
     WELL_KNOWN_PATH,
     feed_links,
@@ -22,8 +24,6 @@ from p2prss.feed.discovery import (
 from p2prss.feed.model import FeedInfo
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
 from p2prss.feed.origin.url import public_url, redact
-from p2prss.feed.parse import parse_feed
-from p2prss.feed.repair import MAX_FEED_BYTES
 from p2prss.node.link_text import FeedLink
 
 RETRIES: Final = Retries(attempts=2)  # somebody waits for the answer

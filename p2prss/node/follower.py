@@ -17,9 +17,9 @@ from p2prss.crypto.key_text import format_key
 from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
 from p2prss.errors import P2prssError
-from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, SITE_FOLDER
+from p2prss.feed.archive.archive import CHANNEL_PATH, INFO_PATH, SITE_FOLDER
+from p2prss.feed.archive.purge import forget_files, own_paths
 from p2prss.feed.model import ArchivedItem, RemovedPolicy
-from p2prss.feed.purge import forget_files, own_paths
 from p2prss.net.core import PeerCore
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed

@@ -24,7 +24,7 @@ from p2prss.errors import (
     P2prssError,
     UsageError,
 )
-from p2prss.feed.capture_memory import CAPTURES_KIND, read_state
+from p2prss.feed.mirroring.capture_memory import CAPTURES_KIND, read_state
 from p2prss.feed.model import ArchivedItem, Removal
 from p2prss.feed.origin.url import host_of, redact
 from p2prss.log.store import Store

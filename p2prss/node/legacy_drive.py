@@ -23,10 +23,10 @@ from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
 from p2prss.drive.legacy_rss import LegacyFeed, LegacyFile, LegacyItem, LegacyKeys
 from p2prss.errors import FeedFormatError
-from p2prss.feed import legacy_rss
-from p2prss.feed.archive import CHANNEL_PATH, INFO_PATH, ITEMS_FOLDER, MEDIA_FOLDER
+from p2prss.feed.archive import legacy_rss
+from p2prss.feed.archive.archive import CHANNEL_PATH, INFO_PATH, ITEMS_FOLDER, MEDIA_FOLDER
+from p2prss.feed.document.parse import MAX_ITEMS
 from p2prss.feed.model import ItemRecord, item_path
-from p2prss.feed.parse import MAX_ITEMS
 from p2prss.log.manifest import Manifest
 from p2prss.net.core import PeerCore
 

@@ -9,7 +9,7 @@ from p2prss.crypto.derivation import ROOT_NAMESPACE, child_namespace
 from p2prss.crypto.keys import CoreKey, KeyPair
 from p2prss.drive.drive import Drive
 from p2prss.errors import P2prssError
-from p2prss.feed.archive import FeedArchive
+from p2prss.feed.archive.archive import FeedArchive
 from p2prss.log.log import Log
 from p2prss.log.manifest import Manifest
 from p2prss.log.store import Store

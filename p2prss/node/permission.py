@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import LockedFeedError
+from p2prss.feed.linking.rights import TXT_PURPOSE, Rights, read_rights
 from p2prss.feed.model import Channel
-from p2prss.feed.rights import TXT_PURPOSE, Rights, read_rights
 from p2prss.node.events import Event, Notice
 
 Emit = Callable[[Event], None]

@@ -11,9 +11,10 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FeedError, P2prssError, TryAgainError, UsageError
-from p2prss.feed.capture_memory import CAPTURES_KIND
-from p2prss.feed.mirror import Mirror
-from p2prss.feed.mirror_report import (
+from p2prss.feed.mirroring.capture_memory import CAPTURES_KIND
+from p2prss.feed.mirroring.mirror import Mirror
+from p2prss.feed.mirroring.policy import Announced
+from p2prss.feed.mirroring.report import (
     CapturesDiffer,
     FeedMoved,
     FeedRead,
@@ -27,13 +28,12 @@ from p2prss.feed.mirror_report import (
     PagesFailed,
     SecretsWritten,
 )
+from p2prss.feed.mirroring.shelf import MadeFeed
 from p2prss.feed.model import CapturePolicy, RemovedPolicy
 from p2prss.feed.origin.rhythm import Hints, read_hints
 from p2prss.feed.origin.url import redact, secrets_of, source_url
 from p2prss.feed.origin.websub import find_offer
-from p2prss.feed.policy import Announced
 from p2prss.feed.sources.adopt import AdoptShelf
-from p2prss.feed.sources.shelf import MadeFeed
 from p2prss.log.store import Store
 from p2prss.node.events import Error, Event, Notice, Progress, Published, Waiting
 from p2prss.node.hub_subscriber import HubSubscriber
@@ -236,7 +236,7 @@ class Publisher:
 
 
 class FeedRecord:
-    """A record of one feed in the store, of one kind; satisfies ``feed.mirror.StateStore``."""
+    """A record of one feed in the store, of one kind; satisfies ``feed.mirroring.mirror.StateStore``."""
 
     def __init__(self, store: Store, kind: str, key: str) -> None:
         self._store = store

@@ -8,7 +8,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.drive.errors import DriveError
-from p2prss.feed.archive import MEDIA_FOLDER
+from p2prss.feed.archive.archive import MEDIA_FOLDER
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.follower import grows, merge
 from p2prss.node.open_feed import OpenFeed

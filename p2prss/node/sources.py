@@ -9,9 +9,9 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
+from p2prss.feed.mirroring.shelf import MadeFeed
 from p2prss.feed.origin.url import path_of
 from p2prss.feed.sources.folder_source import FolderSource
-from p2prss.feed.sources.shelf import MadeFeed
 from p2prss.feed.sources.show_settings import SETTINGS_NAME
 from p2prss.feed.sources.site import find_site
 from p2prss.log.store import Store

@@ -7,7 +7,7 @@ import msgspec
 import trio
 
 from p2prss.errors import UsageError
-from p2prss.feed.withdrawal import withdraw
+from p2prss.feed.archive.withdrawal import withdraw
 from p2prss.node.events import Notice, Withdrawn
 from p2prss.node.node import Emit, open_node
 from p2prss.node.saved_feeds import Role

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # they load slowly, and only a running server needs them
     from p2prss.crypto.keys import CoreKey
     from p2prss.drive.blobs import Held
     from p2prss.drive.core import BlockStream
-    from p2prss.feed.archive import FeedArchive
+    from p2prss.feed.archive.archive import FeedArchive
     from p2prss.serve.proxies import Network
 
 

@@ -7,7 +7,7 @@ rendering is kept gzipped, and as Brotli once that was asked for, until newer on
 There is no Last-Modified: podcast apps that are given a date ask by it alone, and only while it is young.
 
 An item whose file is not captured keeps its origin's URL there; all rules of the XML itself are
-``feed.render``'s.
+``feed.document.render``'s.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ import trio
 from starlette.responses import Response
 
 from p2prss.errors import FeedFormatError
-from p2prss.feed.render import ItemSource, Serving, render_feed
+from p2prss.feed.document.render import ItemSource, Serving, render_feed
 from p2prss.serve.codings import Coding, choose_coding, encode, gunzip
 from p2prss.serve.listings import Listing
 from p2prss.serve.media import NOT_NOW

@@ -13,9 +13,9 @@ from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Held
 from p2prss.errors import P2prssError, UsageError
-from p2prss.feed.archive import FeedArchive
+from p2prss.feed.archive.archive import FeedArchive
+from p2prss.feed.document.parse import ITEMS_MARK
 from p2prss.feed.model import item_path
-from p2prss.feed.parse import ITEMS_MARK
 
 KEY: Final = CoreKey(bytes(range(32)))
 
@@ -40,7 +40,7 @@ class Trouble:
 
 @dataclass
 class MemoryDrive:
-    """Satisfies ``serve.library.ServedDrive`` and ``feed.archive.ReadableDrive``."""
+    """Satisfies ``serve.library.ServedDrive`` and ``feed.archive.archive.ReadableDrive``."""
 
     version: int = 1
     block_bytes: int = 65536

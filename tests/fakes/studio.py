@@ -11,9 +11,9 @@ from typing import Any
 from p2prss.crypto.keys import PublicKey
 from p2prss.drive.core import Core
 from p2prss.drive.drive import Drive
-from p2prss.feed.archive import FeedArchive
-from p2prss.feed.mirror import Mirror
-from p2prss.feed.mirror_report import MirrorEvent, MirrorReport
+from p2prss.feed.archive.archive import FeedArchive
+from p2prss.feed.mirroring.mirror import Mirror
+from p2prss.feed.mirroring.report import MirrorEvent, MirrorReport
 from p2prss.feed.origin.fetch import Retries
 from p2prss.log.manifest import Manifest, core_key
 from tests.fakes.memory_core import MemoryCore, as_core

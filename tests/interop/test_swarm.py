@@ -12,7 +12,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.feed.demo_show import make_demo_show
+from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.net.dht.client import open_dht
 from p2prss.node.control import PeerStatus, list_peers
 from p2prss.node.events import Event, Published, Ready, Synced

@@ -13,7 +13,7 @@ from p2prss.crypto.hashes import discovery_key
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import P2prssError
-from p2prss.feed.demo_show import make_demo_show
+from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.net.lan.neighbours import MAX_NEIGHBOURS
 from p2prss.node.control import NodeStatus, ask_status
 from p2prss.node.home_paths import HomePaths

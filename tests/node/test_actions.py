@@ -9,7 +9,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FetchError, P2prssError, UsageError
-from p2prss.feed.demo_show import make_demo_show
+from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.node.events import Error, Notice, Ready, Synced
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.node import Node, open_node

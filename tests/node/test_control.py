@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from p2prss.errors import P2prssError
-from p2prss.feed.demo_show import make_demo_show
+from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.node.control import MAX_CLIENTS, MAX_REQUEST, ask_status, list_peers
 from p2prss.node.events import Event, Published, Ready, Synced
 from p2prss.node.home_paths import HomePaths

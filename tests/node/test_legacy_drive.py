@@ -13,7 +13,7 @@ from p2prss.drive.blobs import Blobs
 from p2prss.drive.errors import DriveError
 from p2prss.drive.legacy_rss import encode_base64url
 from p2prss.errors import FeedFormatError
-from p2prss.feed.archive import FeedArchive
+from p2prss.feed.archive.archive import FeedArchive
 from p2prss.log.manifest import Manifest, core_key
 from p2prss.net.core import PeerCore
 from p2prss.node.legacy_drive import AnyDrive

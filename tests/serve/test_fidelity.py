@@ -20,7 +20,7 @@ import trio
 from lxml import etree
 
 from p2prss.crypto.keys import CoreKey
-from p2prss.feed.archive import FeedArchive
+from p2prss.feed.archive.archive import FeedArchive
 from p2prss.feed.model import CapturePolicy
 from p2prss.serve.listings import OneShow
 from p2prss.serve.rss import FeedAnswers

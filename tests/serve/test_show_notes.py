@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2prss.feed.notes import Texts, texts_of
+from p2prss.feed.document.notes import Texts, texts_of
 from p2prss.serve.show_notes import EXCERPT_LENGTH, MAX_NOTES_LENGTH, clean_notes, excerpt
 
 PICTURE = "https://example.org/p.png"

@@ -9,7 +9,7 @@ import trio
 
 from p2prss.crypto.keys import CoreKey, KeyPair
 from p2prss.drive.drive import Drive
-from p2prss.feed.archive import FeedArchive
+from p2prss.feed.archive.archive import FeedArchive
 from p2prss.log.manifest import Manifest, core_key
 from p2prss.serve.app import create_app
 from p2prss.serve.server import bind_tcp, serve_http

@@ -17,7 +17,7 @@ from p2prss.drive.drive import Drive
 from p2prss.drive.extension import Get, encode_hint
 from p2prss.drive.legacy_rss import LegacyFeed, LegacyKeys, encode_base64url
 from p2prss.feed import model
-from p2prss.feed.legacy_rss import read_record, render_item
+from p2prss.feed.archive.legacy_rss import read_record, render_item
 from p2prss.feed.origin.rhythm import next_look
 from p2prss.feed.sources.folder import address_of
 from p2prss.feed.sources.show import new_guid

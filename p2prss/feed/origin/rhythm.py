@@ -15,7 +15,7 @@ from typing import Final
 
 from lxml import etree
 
-from p2prss.feed.names import plain_name
+from p2prss.feed.document.names import plain_name
 
 MINUTE: Final = 60.0
 HOUR: Final = 60 * MINUTE

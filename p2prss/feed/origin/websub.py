@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from lxml import etree
 
-from p2prss.feed.names import plain_name
+from p2prss.feed.document.names import plain_name
 
 LEASE_SECONDS: Final = 10 * 86400  # asked for
 MIN_LEASE_SECONDS: Final = 300.0  # shorter ones are renewed no more often

@@ -17,10 +17,10 @@ from urllib.parse import unquote, urlsplit
 
 import trio
 
+from p2prss.feed.mirroring.policy import limit_of
 from p2prss.feed.model import Asset, Role
 from p2prss.feed.origin.fetch import Fetched, Fetcher
 from p2prss.feed.origin.part import Part
-from p2prss.feed.policy import limit_of
 from p2prss.feed.sources.folder import FoundFile, copy_file, list_files, opened
 from p2prss.feed.sources.gpodder import read_downloads
 from p2prss.feed.sources.show import EPISODE_ENDINGS

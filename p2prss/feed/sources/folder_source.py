@@ -12,12 +12,13 @@ import msgspec
 import trio
 
 from p2prss.errors import FeedFormatError, FetchError
+from p2prss.feed.archive.writer import FeedWriter
 from p2prss.feed.media_types import sniff
-from p2prss.feed.mirror import StateStore
+from p2prss.feed.mirroring.mirror import StateStore
+from p2prss.feed.mirroring.policy import MAX_SIDE_FILE_BYTES, limit_of
 from p2prss.feed.model import Asset
 from p2prss.feed.origin.body_file import BodyFile
 from p2prss.feed.origin.fetch import Fetched, Fetcher
-from p2prss.feed.policy import MAX_SIDE_FILE_BYTES, limit_of
 from p2prss.feed.sources.drawn_cover import draw_cover
 from p2prss.feed.sources.folder import (
     FoundFile,
@@ -42,7 +43,6 @@ from p2prss.feed.sources.show import (
 from p2prss.feed.sources.show_feed import show_feed
 from p2prss.feed.sources.show_settings import read_settings
 from p2prss.feed.sources.tags import Tags, read_tags
-from p2prss.feed.writer import FeedWriter
 
 PODCAST_GUIDS: Final = UUID("ead4c236-bf58-58c6-a2c6-a6b28d128cb6")  # podcast namespace, tag ``guid``
 """The namespace of guids that are made from a feed's address."""

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from lxml import etree
 
 from p2prss.errors import FeedFormatError
+from p2prss.feed.document.repair import mend, read_text
 from p2prss.feed.model import MAX_URL_LENGTH
-from p2prss.feed.repair import mend, read_text
 from p2prss.feed.sources.tags import clean
 from p2prss.units import KIB, MB
 

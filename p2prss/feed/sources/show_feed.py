@@ -8,7 +8,7 @@ from feedgen.entry import FeedEntry
 from feedgen.feed import FeedGenerator
 from lxml import etree
 
-from p2prss.feed.names import ITUNES, PODCAST
+from p2prss.feed.document.names import ITUNES, PODCAST
 from p2prss.feed.sources.show import CHAPTERS_TYPE, Episode, Show
 
 _NAMESPACES: Final = {"itunes": ITUNES, "podcast": PODCAST}

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2prss.errors import FeedError
+from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.origin.rhythm import (
     DAY,
     HOUR,
@@ -23,7 +24,6 @@ from p2prss.feed.origin.rhythm import (
     rule_seconds,
     usual_seconds,
 )
-from p2prss.feed.parse import parse_feed
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 FEEDS = sorted((Path(__file__).parents[2] / "feeds").glob("*.*"))

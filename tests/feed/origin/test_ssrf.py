@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from p2prss.errors import FetchError, PrivateAddressError, UsageError
-from p2prss.feed.mirror_report import MediaFailed
+from p2prss.feed.mirroring.report import MediaFailed
 from p2prss.feed.origin.access import Access, PrivateHost
 from p2prss.feed.origin.address import is_public
 from p2prss.feed.origin.fetch import Fetcher, Retries

@@ -11,8 +11,8 @@ import mutagen
 import pytest
 
 from p2prss.errors import FeedError, FeedFormatError, FetchError
+from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.model import Role
-from p2prss.feed.parse import parse_feed
 from p2prss.feed.sources.drawn_cover import draw_cover
 from p2prss.feed.sources.folder import address_of, copy_file, list_files, opened, path_of_address
 from p2prss.feed.sources.folder_source import FolderSource

@@ -1,0 +1,1 @@
+"""From an origin to a drive: what an update reads, captures and writes."""
