@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from p2prss.units import KIB, MB, MIB
-from scripts import bench_p2prss, bench_serve
+from scripts import bench_p2prss, bench_play, bench_serve
 from tests.interop.js_peer import JsPeer
 
 _BATCH: Final = 128  # blocks per append
@@ -123,11 +123,23 @@ async def our_publish(directory: Path, load: Load) -> float:
 
 
 async def our_first_byte(directory: Path, _: Load) -> float:
-    return await bench_p2prss.first_byte(directory)
+    return await bench_play.first_byte(directory)
+
+
+async def our_seek(directory: Path, _: Load) -> float:
+    return await bench_play.seek(directory)
+
+
+async def our_seek_while_playing(directory: Path, _: Load) -> float:
+    return await bench_play.seek_while_playing(directory)
 
 
 async def our_serve(directory: Path, load: Load) -> float:
     return await bench_serve.stream(directory, load.bytes)
+
+
+async def our_listeners(directory: Path, load: Load) -> float:
+    return await bench_play.listeners(directory, load.bytes)
 
 
 async def our_feed_cold(directory: Path, _: Load) -> float:
@@ -162,7 +174,16 @@ BENCHMARKS: Final = (
     Benchmark(
         "first-byte", "first byte of an episode only a peer has", "< 100 ms", our_first_byte, moves_load=False
     ),
+    Benchmark("seek", "likewise of its middle", "< 150 ms", our_seek, moves_load=False),
+    Benchmark(
+        "seek-playing",
+        "likewise while its start is played",
+        "< 150 ms",
+        our_seek_while_playing,
+        moves_load=False,
+    ),
     Benchmark("serve", "serve a local episode to curl", ">= 300 MB/s", our_serve),
+    Benchmark("listeners", "likewise to 50 at once", "none starves", our_listeners),
     Benchmark("serve-feed", "serve a feed of 5,000 items, cold", "< 1 s", our_feed_cold, moves_load=False),
     Benchmark("serve-304", "likewise unchanged: 304", "< 10 ms", our_feed_unchanged, moves_load=False),
     Benchmark("help-time", "p2prss --help", "< 0.4 s", our_help_time, moves_load=False),

@@ -1,7 +1,7 @@
 """The p2prss half of the benchmarks, each run in processes of its own.
 
 ``append`` and ``replicate`` use the library, in workers: ``python -m scripts.bench_p2prss WORKER …``.
-``publish``, ``first_byte`` and ``help_time`` use the program as its users do.
+``publish`` and ``help_time`` use the program as its users do.
 """
 
 import json
@@ -157,43 +157,6 @@ async def publish(directory: Path, size: int) -> float:
         assert published["bytes"] >= size // _EPISODE_BYTES * _EPISODE_BYTES
         print(f"  peak memory of publish: {program.peak_bytes / MB:.0f} MB", file=sys.stderr)
         return seconds
-
-
-async def first_byte(directory: Path, episodes: int = 9) -> float:
-    """Median seconds from asking the local URL of an episode to its first byte, none of it local."""
-    publishing = ("publish", "--all", "--no-http", "--listen", "127.0.0.1:0", *QUIET_NETWORK)
-    following = ("follow", "--on-demand", "--http", "127.0.0.1:0", *QUIET_NETWORK)
-    async with (
-        _origin(directory / "origin", episodes, 4 * MB) as feed_url,
-        running(PROGRAM, "--json", "--home", directory / "a", *publishing, feed_url) as publisher,
-    ):
-        ready, _ = await publisher.events("ready", "published")
-        peer = ("--peer", ready["listen"][0], ready["key"])
-        async with running(PROGRAM, "--json", "--home", directory / "b", *following, *peer) as follower:
-            (following_ready,) = await follower.events("ready")
-            feed = following_ready["feed_url"]
-            return await trio.to_thread.run_sync(_median_first_byte, feed, episodes)
-
-
-def _median_first_byte(feed_url: str, episodes: int) -> float:
-    """Ask each episode once; runs in a thread."""
-    import statistics
-    from urllib.request import Request, urlopen
-
-    deadline = time.monotonic() + _START_SECONDS
-    urls: list[str] = []
-    while len(urls) < episodes:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{feed_url} lists {len(urls)} of {episodes} episodes")
-        with urlopen(feed_url) as answer:
-            urls = re.findall(r'<enclosure[^>]* url="([^"]+)"', answer.read().decode())
-    samples = []
-    for url in urls:
-        started = time.perf_counter()
-        with urlopen(Request(url, headers={"Range": "bytes=0-"})) as answer:
-            assert answer.read(1)
-            samples.append(time.perf_counter() - started)
-    return statistics.median(samples)
 
 
 @asynccontextmanager

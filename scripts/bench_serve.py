@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 import trio
 
 from p2prss.units import MB
-from scripts.bench_p2prss import PROGRAM, QUIET_NETWORK, running
+from scripts.bench_p2prss import PROGRAM, QUIET_NETWORK, Lines, running
 
 _ITEMS: Final = 5000
 _FETCHES: Final = 3  # of one episode; the median counts
@@ -25,9 +25,9 @@ _ASKS: Final = 21  # for a feed that has not changed
 
 async def stream(directory: Path, size: int) -> float:
     """Seconds in which curl gets a local episode of ``size`` bytes and throws it away."""
-    _write_show(directory / "show", items=1, episode_bytes=size)
-    async with _serving(directory, "--all") as feed_url:
-        url = await trio.to_thread.run_sync(_first_enclosure, feed_url)
+    write_show(directory / "show", items=1, episode_bytes=size)
+    async with serving(directory, "--all") as (feed_url, _):
+        url = await trio.to_thread.run_sync(first_enclosure, feed_url)
         samples = []
         for _ in range(_FETCHES):
             started = time.perf_counter()
@@ -39,10 +39,10 @@ async def stream(directory: Path, size: int) -> float:
 
 async def feed_cold(directory: Path) -> float:
     """Seconds from asking a program that has just started for all of 5,000 items to their last byte."""
-    _write_show(directory / "show", items=_ITEMS)
-    async with _serving(directory, "--no-media"):
+    write_show(directory / "show", items=_ITEMS)
+    async with serving(directory, "--no-media"):
         pass
-    async with _serving(directory, "--no-media") as feed_url:
+    async with serving(directory, "--no-media") as (feed_url, _):
 
         def ask() -> float:
             started = time.perf_counter()
@@ -57,8 +57,8 @@ async def feed_cold(directory: Path) -> float:
 
 async def feed_unchanged(directory: Path) -> float:
     """Median seconds of a 304 for all of 5,000 items."""
-    _write_show(directory / "show", items=_ITEMS)
-    async with _serving(directory, "--no-media") as feed_url:
+    write_show(directory / "show", items=_ITEMS)
+    async with serving(directory, "--no-media") as (feed_url, _):
 
         def ask() -> float:
             with urlopen(f"{feed_url}?all=1") as answer:
@@ -79,27 +79,28 @@ async def feed_unchanged(directory: Path) -> float:
 
 
 @asynccontextmanager
-async def _serving(directory: Path, wanted: str) -> AsyncIterator[str]:
-    """The show, published and served; its feed's URL."""
+async def serving(directory: Path, wanted: str) -> AsyncIterator[tuple[str, Lines]]:
+    """The show, published and served; its feed's URL, and the program."""
     command = ["publish", directory / "show" / "feed.xml", wanted, "--yes", "--http", "127.0.0.1:0"]
     async with running(PROGRAM, "--json", "--home", directory / "home", *command, *QUIET_NETWORK) as program:
         ready, _ = await program.events("ready", "published")
-        yield str(ready["feed_url"])
+        yield str(ready["feed_url"]), program
 
 
-def _first_enclosure(feed_url: str) -> str:
+def first_enclosure(feed_url: str) -> str:
+    """The URL of the newest episode, for a thread."""
     with urlopen(feed_url) as answer:
         found = re.search(r'<enclosure[^>]* url="([^"]+)"', answer.read().decode())
     assert found is not None
     return found[1]
 
 
-def _write_show(directory: Path, *, items: int, episode_bytes: int = 0) -> None:
-    """A feed file of that many items of some 2 kB, and one episode if it has bytes."""
+def write_show(directory: Path, *, items: int, episode_bytes: int = 0, episodes: int = 1) -> None:
+    """A feed file of that many items of some 2 kB; the first ``episodes`` exist if they have bytes."""
     directory.mkdir()
-    if episode_bytes:
+    for number in range(episodes if episode_bytes else 0):
         noise = os.urandom(MB)
-        with (directory / "0.mp3").open("wb") as file:
+        with (directory / f"{number}.mp3").open("wb") as file:
             file.write(b"ID3\x04\0\0\0\0\0\0\xff\xfb\x90\0")  # enough of an MP3 for whoever sniffs
             while (missing := episode_bytes - file.tell()) > 0:
                 file.write(noise[:missing])

@@ -231,13 +231,14 @@ class Log:
         """
         return self._read(index, index + 1)[0]
 
-    def get_range(self, start: int, stop: int) -> list[bytes]:
+    def get_range(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes]:
         """The blocks ``[start, stop)``, checked; neighbours on the disk are read together.
 
+        With ``max_bytes`` only as many, from the first on, as have that many together, but one at least.
         Raises: BlockUnavailableError when one is not held; as ``get`` besides.
         """
         blocks: list[bytes] = []
-        for index, block in enumerate(self._read(start, stop), start):
+        for index, block in enumerate(self._read(start, stop, max_bytes), start):
             if block is None:
                 raise BlockUnavailableError(f"block {index} is not held")
             blocks.append(block)
@@ -279,7 +280,7 @@ class Log:
         except StorageError:
             return None
 
-    def _read(self, start: int, stop: int) -> list[bytes | None]:
+    def _read(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes | None]:
         """Blocks, checked; None for those not held.
 
         A truncation, clear or compaction may move bytes between looking up where they lie and reading them.
@@ -288,19 +289,21 @@ class Log:
         if not self.bitfield.any_set(start, stop):
             return [None] * max(0, stop - start)
         try:
-            blocks, bad = self._read_once(start, stop)
+            blocks, bad = self._read_once(start, stop, max_bytes)
         except StorageError:
             bad = start
         if bad is not None:
             with self._lock:
-                blocks, bad = self._read_once(start, stop)
+                blocks, bad = self._read_once(start, stop, max_bytes)
         if bad is not None:
             raise CorruptLogError(f"block {bad} of log {self.discovery_key.hex()[:8]} fails its hash")
         return blocks
 
-    def _read_once(self, start: int, stop: int) -> tuple[list[bytes | None], int | None]:
+    def _read_once(
+        self, start: int, stop: int, max_bytes: int | None
+    ) -> tuple[list[bytes | None], int | None]:
         """The blocks that are held, None for others, and the first one that fails its hash."""
-        blocks = self._storage.read(start, stop)
+        blocks = self._storage.read(start, stop, max_bytes)
         for position, block in enumerate(blocks):
             if not self.bitfield.has(start + position):
                 blocks[position] = None

@@ -8,7 +8,7 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.log import flat_tree
 from p2prss.log.merkle import Head
 from p2prss.log.proof_parts import TreeNode
-from p2prss.log.storage import Change, CoreEntry, StorageStatistics
+from p2prss.log.storage import Change, CoreEntry, StorageStatistics, fitting
 
 
 class NotStaged:
@@ -52,9 +52,10 @@ class MemoryStorage:
     def node(self, tree_index: int) -> TreeNode | None:
         return self._nodes.get(tree_index)
 
-    def read(self, start: int, stop: int) -> list[bytes | None]:
+    def read(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes | None]:
         with self._lock:
-            return [self._blocks.get(index) for index in range(start, stop)]
+            blocks = [self._blocks.get(index) for index in range(start, stop)]
+        return blocks[: fitting((len(block or b"") for block in blocks), max_bytes)]
 
     def stage(self) -> NotStaged:
         return NotStaged()

@@ -26,7 +26,7 @@ from p2prss.log.open_files import OpenFiles
 from p2prss.log.page_cache import PageCache, PageKey
 from p2prss.log.pages import EXTENT_PAGES, MAX_CORE_ID, NODE_PAGES, PageEditor, PageLayout, row_number
 from p2prss.log.proof_parts import TreeNode
-from p2prss.log.storage import MAX_STORED_LENGTH, Change, Staged
+from p2prss.log.storage import MAX_STORED_LENGTH, Change, Staged, fitting
 from p2prss.units import MIB
 
 COMPACT_BYTES: Final = 4 * MIB  # of room to be won: less is not worth copying a file
@@ -107,9 +107,11 @@ class SqliteStorage:
         size, digest = NODE_PAGES.unpack(page, tree_index)
         return TreeNode(tree_index, size, digest) if digest != _ABSENT_HASH else None
 
-    def read(self, start: int, stop: int) -> list[bytes | None]:
+    def read(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes | None]:
         file = self._file  # before the extents: those of an older file are not found in a newer one
-        return file.read([self._extent(index) for index in range(start, stop)])
+        extents = [self._extent(index) for index in range(start, stop)]
+        count = fitting((extent.length if extent else 0 for extent in extents), max_bytes)
+        return file.read(extents[:count])
 
     def stage(self) -> StagedBlocks:
         return self._file.stage(self._file_end)

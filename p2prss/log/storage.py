@@ -5,8 +5,10 @@ is. There are two: ``memory_storage`` for tests and throw-away stores, ``sqlite_
 All of it is blocking and safe to call from several threads; one thread at a time writes to one log.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, Protocol
 
 from p2prss.codec.compact import Buffer
@@ -92,9 +94,10 @@ class CoreStorage(Protocol):
         """A stored node of the tree."""
         ...
 
-    def read(self, start: int, stop: int) -> list[bytes | None]:
+    def read(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes | None]:
         """The blocks ``[start, stop)`` as stored, not checked; None for each that is not there.
 
+        With ``max_bytes`` only as many, from the first on, as have that many together, but one at least.
         Raises: StorageError when the disk fails; bytes that are missing in a file read as shorter blocks.
         """
         ...
@@ -116,6 +119,12 @@ class CoreStorage(Protocol):
     def compact(self) -> int:
         """Give back the room of dropped blocks; returns the bytes freed on the disk."""
         ...
+
+
+def fitting(sizes: Iterable[int], max_bytes: int | None) -> int:
+    """How many of the first blocks of these sizes have at most ``max_bytes`` together, but one at least."""
+    ends = list(accumulate(sizes))
+    return len(ends) if max_bytes is None else max(1, bisect_right(ends, max_bytes))
 
 
 class StoreBackend(Protocol):

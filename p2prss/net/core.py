@@ -17,13 +17,16 @@ from p2prss.log.log import Log
 from p2prss.log.manifest import Manifest
 from p2prss.net.session import Session
 from p2prss.replication.wants import Priority, Want
+from p2prss.units import KIB
 
 PLAYHEAD_BLOCKS: Final = 4  # blocks in front of a reader that are asked for before all others
 READ_AHEAD_BLOCKS: Final = 128  # blocks behind those: 8 MiB at 64 KiB
 FIRST_READ_AHEAD_BLOCKS: Final = 16  # the same for one who begins: players look into a file and seek away
 LOOK_SECONDS: Final = 0.5  # between looks at whether anything is still to be expected of the peers
 QUIET_SECONDS: Final = 2.0  # without a block to fetch before we believe that there is none
-RUN_BLOCKS: Final = 16  # held blocks read from the disk in one turn: 1 MiB at 64 KiB
+RUN_BLOCKS: Final = 64  # held blocks read from the disk in one turn
+RUN_BYTES: Final = 256 * KIB  # likewise, but for a larger block: a reader who pauses holds no more
+READ_THREADS: Final = 4  # that read one log at the same time: the disk and the hashing gain from no more
 
 
 class PeerCore:
@@ -34,6 +37,7 @@ class PeerCore:
         self.log: Log = session.log
         self.write_lock = trio.Lock()
         self._tip: Want | None = None
+        self._threads = trio.CapacityLimiter(READ_THREADS)
 
     @property
     def key(self) -> CoreKey:
@@ -116,8 +120,10 @@ class PeerCore:
                 if run == index:
                     await self._wait_held(index, min(stop, index + PLAYHEAD_BLOCKS))
                     continue
-                for block in await self._read_held(index, run):
-                    yield block
+                held = await self._read_held(index, run, RUN_BYTES)
+                held.reverse()
+                while held:  # what was taken goes with whoever took it
+                    yield held.pop()
                     index += 1
         finally:
             if ahead is not None:
@@ -234,11 +240,16 @@ class PeerCore:
         with trio.move_on_after(LOOK_SECONDS):
             await self.session.changed.wait()
 
-    async def _read_held(self, start: int, stop: int) -> list[bytes]:
-        """Read held blocks; one that went bad on the disk is forgotten and fetched again."""
+    async def _read_held(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes]:
+        """Read held blocks; one that went bad on the disk is forgotten and fetched again.
+
+        With ``max_bytes`` perhaps only the first of them.
+        """
         while True:
             try:
-                return await trio.to_thread.run_sync(self.log.get_range, start, stop)
+                return await trio.to_thread.run_sync(
+                    self.log.get_range, start, stop, max_bytes, limiter=self._threads
+                )
             except CorruptLogError:
                 if self.log.read_only:
                     raise

@@ -103,6 +103,17 @@ def test_what_is_not_held_is_none_or_an_error(log: Log) -> None:
     assert log.get_range(5, 5) == []
 
 
+def test_a_range_is_cut_by_its_bytes(log: Log) -> None:
+    blocks = [b"a" * 40, b"b" * 60, b"c", b"d" * 500, b"e"]
+    log.append(blocks)
+    log.clear(4, 5)
+    cuts = {0: 1, 39: 1, 99: 1, 100: 2, 101: 3, 600: 3, 601: 4}
+    assert {most: len(log.get_range(0, 4, most)) for most in cuts} == cuts
+    assert log.get_range(3, 5, 10) == [blocks[3]]  # one at least
+    with pytest.raises(BlockUnavailableError, match="block 4"):
+        log.get_range(3, 5, 501)
+
+
 def test_only_the_owner_of_the_key_writes(log: Log, reader: Log) -> None:
     log.append(BLOCKS)
     assert log.writable
