@@ -19,6 +19,7 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.errors import P2prssError, StorageError, UsageError
 from p2prss.feed.origin.url import redact, source_url
 from p2prss.node.control import node_status
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Error, Event, Notice, Progress, Published, Synced
 from p2prss.node.inspection import core_keys
 from p2prss.node.link_text import FeedLink
@@ -196,13 +197,7 @@ class NodeActions:
         """Carry out an order; its failure is told and is the end of it."""
         node = self._node
         try:
-            match order:
-                case PublishOrder():
-                    await node.publish(order, _no)
-                case FollowOrder():
-                    await node.follow(order)
-                case SeedOrder():
-                    await node.seed(order)
+            await carry_out(node, order, _no)
         except P2prssError as error:
             self._failed(order, label, error, outcome)
         except BaseExceptionGroup as group:

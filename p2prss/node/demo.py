@@ -14,6 +14,7 @@ import trio
 from p2prss.errors import P2prssError
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.sources.demo_show import make_demo_show
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Event, Published, Ready, Synced
 from p2prss.node.node import open_node
 from p2prss.node.orders import FollowOrder, PublishOrder, Wanted
@@ -53,7 +54,7 @@ async def run_demo(say: Callable[[str], None]) -> AsyncIterator[DemoResult]:
             trio.open_nursery() as nursery,
         ):
             order = PublishOrder(str(feed_file))
-            nursery.start_soon(first.publish, order, _no)
+            nursery.start_soon(carry_out, first, order, _no)
             with trio.fail_after(DEMO_SECONDS):
                 ready = await told.wait(Ready)
                 await told.wait(Published)
@@ -61,7 +62,8 @@ async def run_demo(say: Callable[[str], None]) -> AsyncIterator[DemoResult]:
             listener = NodeSettings.of(home=folder / "listener", http="127.0.0.1:0")
             heard = _Told()
             async with open_node(listener, heard.take) as second:
-                nursery.start_soon(second.follow, FollowOrder(ready.link, wanted=Wanted()))
+                following = FollowOrder(ready.link, wanted=Wanted())
+                nursery.start_soon(carry_out, second, following, _no)
                 with trio.fail_after(DEMO_SECONDS):
                     feed_url = (await heard.wait(Ready)).feed_url
                     say(f"followed from a second home: {feed_url}")

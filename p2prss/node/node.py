@@ -7,7 +7,7 @@ line asked for. Nothing here decides about bytes: a node only owns the parts and
 import errno
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -18,20 +18,13 @@ import msgspec
 import trio
 
 from p2prss.crypto.key_text import format_key
+from p2prss.crypto.keys import DiscoveryKey
 from p2prss.errors import (
     ConflictError,
-    FeedError,
-    FeedFormatError,
-    FetchError,
-    LockedFeedError,
     NetworkError,
     P2prssError,
     StorageError,
-    UsageError,
 )
-from p2prss.feed.model import RemovedPolicy
-from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
-from p2prss.feed.sources.adopt import AdoptShelf
 from p2prss.log.log import FROZEN, Log
 from p2prss.log.store import Store
 from p2prss.net import tcp
@@ -42,24 +35,19 @@ from p2prss.net.nat_pmp import Transport
 from p2prss.net.swarm.swarm import Swarm
 from p2prss.node.actions import NodeActions
 from p2prss.node.control import serve_control
-from p2prss.node.events import Error, Event, Notice, Ready, Withdrawn
-from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address
-from p2prss.node.follower import Follower
+from p2prss.node.duties import carry_out, check_order
+from p2prss.node.events import Error, Event, Notice, Ready
 from p2prss.node.forwarded_port import forward_port
-from p2prss.node.hub_subscriber import HubSubscriber, check_callback
+from p2prss.node.hub_subscriber import HubSubscriber
 from p2prss.node.lan_http import LanHttp, start_lan_http
 from p2prss.node.library import NodeLibrary
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import FeedOpener, OpenFeed
-from p2prss.node.orders import FollowOrder, ImportOrder, Order, PublishOrder, SeedOrder, UpOrder, Wanted
-from p2prss.node.patience import Patience, keep_trying
+from p2prss.node.orders import FollowOrder, ImportOrder, Order, PublishOrder, UpOrder
 from p2prss.node.peer_finding import open_swarm
-from p2prss.node.publisher import Confirm, Publisher
-from p2prss.node.saved_feeds import Role, SavedFeed, SavedFeeds, new_feed, new_seed_name
-from p2prss.node.seeder import Seeder
+from p2prss.node.publisher import Confirm
+from p2prss.node.saved_feeds import SavedFeed, SavedFeeds
 from p2prss.node.settings import NodeSettings
-from p2prss.node.sources import open_source
-from p2prss.node.subscriptions import library_of, publish_library, run_import
 
 READABLE_SECONDS: Final = 5.0  # to wait for a new feed's first text before saying that it is ready
 MAX_SAVED_PEERS: Final = 32  # addresses kept for one feed
@@ -76,7 +64,7 @@ class Node:
         self.actions = NodeActions(self, nursery)
         self.emit = self.actions.overhear(emit)
         self.saved = SavedFeeds(store)
-        self.exchange = Exchange(store, nursery, on_conflict=self._tell_conflict)
+        self.exchange = Exchange(store, nursery, on_conflict=self.tell_conflict)
         self.opener = FeedOpener(store, self.exchange)
         self.library = NodeLibrary()
         self.hub_calls: dict[str, HubSubscriber] = {}  # by token
@@ -170,205 +158,13 @@ class Node:
             lan_plain_url=phones.plain_feed_url(feed.key) if phones else None,
         )
 
-    async def publish(self, order: PublishOrder, confirm: Confirm) -> None:
-        """Mirror a source, for ever or ``once``; of a list of feeds, each.
-
-        Raises: FeedError, TryAgainError, UsageError, StorageError, ConflictError.
-        """
-        feeds = await library_of(_source_of(order))
-        if feeds is not None:
-            await publish_library(self, order, feeds, confirm)
-        else:
-            await self.publish_feed(order, confirm)
-
-    async def publish_feed(
-        self, order: PublishOrder, confirm: Confirm, *, turn: trio.CapacityLimiter | None = None
-    ) -> None:
-        """Mirror a source that is one feed; each update waits for its ``turn``. Raises: as ``publish``."""
-        source = _source_of(order)
-        saved = self.saved.by_source(source)
-        if saved is None:
-            seed_name = new_seed_name()
-            key = await trio.to_thread.run_sync(self.opener.new_own_key, seed_name)
-            saved = msgspec.structs.replace(
-                new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
-            )
-        removed = order.removed or saved.removed
-        from_list = order.access is not None and not order.access.source_may_be_private
-        saved = msgspec.structs.replace(saved, unlisted=order.unlisted, removed=removed, from_list=from_list)
-        self.saved.save(saved)
-        feed = await self.open_saved(saved, eager=False)
-        if feed.conflict is not None:
-            raise feed.conflict
-        self.library.add(feed)
-        self.library.ready = True
-        told: list[Ready] = []
-
-        def tell_ready() -> None:
-            if not told:
-                told.append(self.ready(feed, with_feed_url=True))
-                self.emit(told[0])
-
-        if feed.drive.version > 1:
-            tell_ready()
-        is_kept = False
-        try:
-            made = await open_source(source, feed.key, self.store)
-            publisher = Publisher(
-                feed,
-                order,
-                store=self.store,
-                scratch=self.settings.home.incoming,
-                emit=self.emit,
-                confirm=confirm,
-                on_title=partial(self._rename, feed),
-                on_text=tell_ready,
-                made=made,
-                shelf=AdoptShelf(order.adopt) if order.adopt is not None else None,
-                turn=turn,
-            )
-            with feed.scope, self._called_by_hub(publisher.hub):
-                await publisher.run(once=order.once)
-        except FetchError as error:
-            if source.startswith("file:"):  # then it is not the network's fault
-                raise FeedError(str(error)) from None
-            raise
-        except LockedFeedError:
-            is_kept = True  # its publisher may put the key into it now
-            raise
-        finally:
-            if feed.drive.version <= 1 and not is_kept:  # not even its text was ever read
-                self._forget(feed)
-
-    def _forget(self, feed: OpenFeed) -> None:
-        """Leave nothing of a new feed behind."""
-        self.close_feed(feed)
-        with suppress(StorageError):  # of a disk that is full, say
-            self.saved.delete(feed.saved)
-            for core in feed.cores:
-                self.store.remove(core.key)
-
-    async def follow(self, order: FollowOrder) -> None:
-        """Replicate a feed and serve it, for ever or until all that is wanted is here.
-
-        Raises: UsageError, NoPeersError, StorageError, DriveError, FeedFormatError.
-        """
-        found = await find_feed(order.feed, self.settings.home.incoming) if is_address(order.feed) else None
-        link = found.link if found is not None else FeedLink.parse(order.feed)
-        is_new = self.saved.get(link.key) is None
-        saved = self._remember(link, Role.FOLLOW, order.wanted, order.removed)
-        feed = await self.open_saved(saved, eager=True)
-        self._dial_all(saved)
-        if found is not None:
-            await self._check_origin(feed, found, order, is_new=is_new)
-        self.library.add(feed)
-        self.library.ready = True
-        follower = Follower(feed, order.wanted, self.emit, partial(self._rename, feed))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._tell_when_readable, feed)
-            patience = Patience(order.patience, partial(self.why_nobody, feed))
-            await self._keep(feed, partial(follower.run, patience=patience), once=order.once)
-            nursery.cancel_scope.cancel()
-
-    async def _check_origin(
-        self, feed: OpenFeed, found: FoundFeed, order: FollowOrder, *, is_new: bool
-    ) -> None:
-        """Wait for the feed's own word about its origin.
-
-        Raises: FeedFormatError when it is another one than that which named the feed; NoPeersError.
-        """
-        self.emit(Notice(message=f"{found.site} names the feed {feed.saved.key}", key=feed.saved.key))
-        async with trio.open_nursery() as nursery:
-            if order.once:
-                nursery.start_soon(Patience(order.patience, partial(self.why_nobody, feed)).watch, feed)
-            while feed.drive.version <= 1:
-                await feed.drive.wait_changed(feed.drive.version)
-            info = await keep_trying(feed.archive.info)
-            nursery.cancel_scope.cancel()
-        try:
-            found.check(info)
-        except FeedFormatError:
-            if is_new:
-                self._forget(feed)
-            raise
-        self.emit(Notice(message=f"and the feed names {found.site}: it is their own", key=feed.saved.key))
-
-    async def seed(self, order: SeedOrder) -> None:
-        """Keep whole drives, for ever or until they are here; one that fails does not stop the others.
-
-        Raises: UsageError, NoPeersError, StorageError, DriveError.
-        """
-        links = [FeedLink.parse(text) for text in order.feeds]
-        async with trio.open_nursery() as nursery:
-            for link in {link.key: link for link in links}.values():
-                saved = self._remember(link, Role.SEED, None)
-                feed = await self.open_saved(saved, eager=True)
-                self._dial_all(saved)
-                self.emit(self.ready(feed, with_feed_url=False))
-                seeder, patience = (
-                    Seeder(feed, self.emit),
-                    Patience(order.patience, partial(self.why_nobody, feed)),
-                )
-                keep = partial(self._keep, feed, partial(seeder.run, patience=patience))
-                nursery.start_soon(partial(keep, once=order.once))
-
-    async def _keep(self, feed: OpenFeed, run: Callable[..., Awaitable[None]], *, once: bool) -> None:
-        """Run whoever keeps a feed. One in conflict gets nothing new; what is here stays, and is served."""
-        try:
-            if feed.conflict is not None:
-                raise feed.conflict
-            with feed.scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._heed_withdrawal, feed)
-                    await run(once=once)
-                    nursery.cancel_scope.cancel()
-            if feed.conflict is not None:  # of its second log, which was not open yet
-                raise feed.conflict
-        except (ConflictError, BaseExceptionGroup) as error:
-            others = error.split(ConflictError)[1] if isinstance(error, BaseExceptionGroup) else None
-            if once:
-                raise
-            self._tell_conflict(feed.db.log)
-            if others is not None:  # the end of the node, perhaps, which came at the same moment
-                raise others from None
-            await trio.sleep_forever()
-
-    def _tell_conflict(self, log: Log) -> None:
+    def tell_conflict(self, log: Log) -> None:
         """Tell once that a feed's log is frozen."""
         for feed in self.feeds:
             if any(core.log is log for core in feed.cores) and feed.saved.key not in self._conflicts:
                 self._conflicts.add(feed.saved.key)
                 message = f"{feed.title}: {FROZEN}"
                 self.emit(Error(code=ConflictError.exit_code, message=message, key=feed.saved.key))
-
-    async def _heed_withdrawal(self, feed: OpenFeed) -> None:
-        """Share a feed no longer once its publisher has taken it back; what is here stays."""
-        while True:
-            version = feed.drive.version
-            with suppress(P2prssError):  # another drive than a feed
-                if feed.drive.db.length and (await keep_trying(feed.archive.info)).withdrawn is not None:
-                    break
-            await feed.drive.wait_changed(version)
-        topic = feed.db.log.discovery_key
-        if self.lan is not None:
-            self.lan.discard(topic)
-        if self.swarm is not None:
-            self.swarm.leave(topic)
-        self.exchange.forget((await feed.blobs()).key)
-        self.emit(Withdrawn(key=feed.saved.key, title=feed.title, version=version))
-
-    async def _tell_when_readable(self, feed: OpenFeed) -> None:
-        """Say that the feed is ready once an app that asks for it gets it, or after a while anyway."""
-        with trio.move_on_after(READABLE_SECONDS):
-            try:
-                while not feed.drive.db.length:
-                    await feed.db.session.changed.wait()
-                await feed.archive.channel()
-            except P2prssError:
-                pass  # the follower meets it too, and tells
-        if not feed.drive.db.length and not feed.peers:
-            self.emit(Notice(message=f"{self.why_nobody(feed)}; still trying", key=feed.saved.key))
-        self.emit(self.ready(feed, with_feed_url=True))
 
     async def open_saved(self, saved: SavedFeed, *, eager: bool) -> OpenFeed:
         """Open a feed, and let others know; an ``eager`` one has them looked for. Raises: StorageError."""
@@ -388,36 +184,28 @@ class Node:
         feed.scope.cancel()
         self.feeds = [one for one in self.feeds if one is not feed]
         self.library.remove(feed)
-        topic = feed.db.log.discovery_key
-        if self.lan is not None:
-            self.lan.discard(topic)
-        if self.swarm is not None:
-            self.swarm.leave(topic)
+        self.stop_sharing(feed.db.log.discovery_key)
         for core in feed.cores:
             self.exchange.forget(core.key)
         self.opener.forget(feed)
 
-    def _remember(
-        self, link: FeedLink, role: Role, wanted: Wanted | None, removed: RemovedPolicy | None = None
-    ) -> SavedFeed:
-        """Save what is asked for, on top of what is known of the feed already."""
-        saved = self.saved.get(link.key) or new_feed(link.key, role)
-        if saved.role is Role.PUBLISH:
-            if role is Role.FOLLOW:
-                raise UsageError("this feed is published from this very home; nothing to follow")
-            return saved
-        peers = tuple(dict.fromkeys([*map(str, link.peers), *saved.peers]))[:MAX_SAVED_PEERS]
-        changes: dict[str, object] = {"role": role, "peers": peers, "name": link.name or saved.name}
-        if wanted is not None:
-            changes |= {"latest": wanted.latest, "since": wanted.since, "removed": removed or saved.removed}
-        return self.saved.save(msgspec.structs.replace(saved, **changes))
+    def delete_feed(self, feed: OpenFeed) -> None:
+        """Close a feed and leave nothing of it behind."""
+        self.close_feed(feed)
+        with suppress(StorageError):  # of a disk that is full, say
+            self.saved.delete(feed.saved)
+            for core in feed.cores:
+                self.store.remove(core.key)
 
-    def _dial_all(self, saved: SavedFeed) -> None:
-        for text in saved.peers:
-            self.dial(Address.parse(text))
+    def stop_sharing(self, topic: DiscoveryKey) -> None:
+        """Say no longer that we have this, and ask nobody for it."""
+        if self.lan is not None:
+            self.lan.discard(topic)
+        if self.swarm is not None:
+            self.swarm.leave(topic)
 
     @contextmanager
-    def _called_by_hub(self, hub: HubSubscriber | None) -> Iterator[None]:
+    def called_by_hub(self, hub: HubSubscriber | None) -> Iterator[None]:
         """Hubs reach this one until the block ends."""
         if hub is None:
             yield
@@ -430,7 +218,8 @@ class Node:
             hub.use(None)
             del self.hub_calls[hub.token]
 
-    def _rename(self, feed: OpenFeed, title: str) -> None:
+    def rename(self, feed: OpenFeed, title: str) -> None:
+        """Keep the title that a feed has now."""
         if title != feed.saved.title:
             feed.saved = self.saved.save(msgspec.structs.replace(feed.saved, title=title))
 
@@ -502,57 +291,11 @@ async def run_order(settings: NodeSettings, order: Order, emit: Emit, confirm: C
 
     Raises: UsageError, and whatever the order meets that it can't get over.
     """
-    _check(order)
+    check_order(order)
     async with open_node(settings, emit, with_http=_serves_apps(order)) as node:
-        match order:
-            case PublishOrder():
-                await node.publish(order, confirm)
-            case FollowOrder():
-                await node.follow(order)
-            case SeedOrder():
-                await node.seed(order)
-            case ImportOrder():
-                await run_import(node, order, confirm)
-            case UpOrder():
-                await node.actions.run_saved()
+        await carry_out(node, order, confirm)
         if not order.once:  # its feed was removed on the page, which goes on
             await trio.sleep_forever()
-
-
-def _check(order: Order) -> None:
-    """What can be seen to be wrong before a home is made for it. Raises: UsageError."""
-    match order:
-        case PublishOrder():
-            _source_of(order)
-        case FollowOrder():
-            if not is_address(order.feed):
-                FeedLink.parse(order.feed)
-        case SeedOrder():
-            for text in order.feeds:
-                FeedLink.parse(text)
-
-
-def _source_of(order: PublishOrder) -> str:
-    """The source as a URL; error texts leave it out, as it may hold a password."""
-    if not order.source:
-        raise UsageError("the source is empty; give a feed's URL or a feed file")
-    try:
-        url = source_url(order.source)
-        urlsplit_or_fail(url)
-    except FetchError as error:
-        raise UsageError(str(error)) from None
-    if order.websub_callback is not None:
-        check_callback(order.websub_callback)
-        if order.once:
-            raise UsageError("--websub-callback is for a node that goes on: leave out --once")
-    secrets = [f"the source's address has {what}" for what, _ in secrets_of(url)]
-    secrets += ["the source needs credentials"] if order.access.credentials else []
-    if not order.allow_private and secrets:
-        raise UsageError(
-            f"{secrets[0]}, so it may not be meant for all; what is published"
-            " can be read by whoever has its link, for good: add --allow-private if that is what you want"
-        )
-    return url
 
 
 def _serves_apps(order: Order) -> bool:

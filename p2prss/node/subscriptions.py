@@ -30,8 +30,10 @@ from p2prss.node.control import ask_status
 from p2prss.node.events import Error, Notice
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import open_for_reading
+from p2prss.node.keeping import follow
 from p2prss.node.link_text import FeedLink
 from p2prss.node.orders import FollowOrder, ImportOrder, PublishOrder
+from p2prss.node.publishing import publish_feed
 from p2prss.node.saved_feeds import Role
 from p2prss.node.source_access import source_access
 
@@ -115,7 +117,7 @@ async def run_import(node: "Node", order: ImportOrder, confirm: "Confirm") -> No
     """
     turn = trio.CapacityLimiter(UPDATES_AT_ONCE)
     jobs = [
-        _Job(feed, partial(node.follow, FollowOrder(feed.url, order.once, order.wanted, order.patience)))
+        _Job(feed, partial(follow, node, FollowOrder(feed.url, order.once, order.wanted, order.patience)))
         for feed in order.follow
     ]
     jobs += [
@@ -132,7 +134,7 @@ async def _publish_one(
     if not order.source.startswith(("http://", "https://")):
         raise UsageError("only http and https addresses of a list are published")
     access = replace(order.access or source_access(), source_may_be_private=False)
-    await node.publish_feed(replace(order, access=access), confirm, turn=turn)
+    await publish_feed(node, replace(order, access=access), confirm, turn=turn)
 
 
 @dataclass(frozen=True)

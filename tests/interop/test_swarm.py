@@ -15,6 +15,7 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.net.dht.client import open_dht
 from p2prss.node.control import PeerStatus, list_peers
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Event, Published, Ready, Synced
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.node import Node, open_node
@@ -69,13 +70,7 @@ async def running(home: Path, bootstrap: int, order: Order) -> AsyncIterator[Run
     async with open_node(settings, lambda event: told[0].tell(event), with_http=False) as node:
         told.append(Running(node))
         async with trio.open_nursery() as nursery:
-            match order:
-                case PublishOrder():
-                    nursery.start_soon(node.publish, order, no)
-                case FollowOrder():
-                    nursery.start_soon(node.follow, order)
-                case SeedOrder():
-                    nursery.start_soon(node.seed, order)
+            nursery.start_soon(carry_out, node, order, no)
             yield told[0]
             nursery.cancel_scope.cancel()
 

@@ -10,6 +10,7 @@ import trio
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FetchError, P2prssError, UsageError
 from p2prss.feed.sources.demo_show import make_demo_show
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Error, Notice, Ready, Synced
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.node import Node, open_node
@@ -35,7 +36,7 @@ async def published(home: Path) -> AsyncIterator[str]:
     await trio.Path(home / "show").mkdir(parents=True)
     source = await trio.to_thread.run_sync(make_demo_show, home / "show")
     async with node_at(home / "home", "127.0.0.1:0") as (node, told), trio.open_nursery() as nursery:
-        nursery.start_soon(node.publish, PublishOrder(str(source)), no)
+        nursery.start_soon(carry_out, node, PublishOrder(str(source)), no)
         ready: Ready = await told.wait(Ready)
         yield ready.link
         nursery.cancel_scope.cancel()

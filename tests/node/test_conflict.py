@@ -11,6 +11,7 @@ import trio
 
 from p2prss.errors import ConflictError
 from p2prss.log.log import FROZEN
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Error, Event, Published, Synced
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import feed_status
@@ -53,14 +54,14 @@ def write(source: Path, *titles: str) -> None:
 async def publish_until_told(node: Node, source: Path) -> None:
     """A publisher, who may hear of the other version too, and then ends."""
     try:
-        await node.publish(PublishOrder(str(source)), no)
+        await carry_out(node, PublishOrder(str(source)), no)
     except* ConflictError:
         pass
 
 
 async def publish_once(home: Path, source: Path) -> None:
     async with node_at(home) as (node, _):
-        await node.publish(PublishOrder(str(source), once=True), no)
+        await carry_out(node, PublishOrder(str(source), once=True), no)
 
 
 async def test_followers_and_seeders_are_told_and_keep_what_they_have(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ async def test_followers_and_seeders_are_told_and_keep_what_they_have(tmp_path: 
         nursery.start_soon(publish_until_told, one, source)
         feed = one.saved.all()[0]
         link = f"p2prss://{feed.key}?peer={one.listening[0]}"
-        nursery.start_soon(follower.follow, FollowOrder(link))
+        nursery.start_soon(carry_out, follower, FollowOrder(link), no)
         assert (await heard.wait(Synced)).episodes == 2
         write(source, "first", "of two", "of two again")
         async with node_at(homes[1], "127.0.0.1:0") as (two, told):
@@ -94,9 +95,9 @@ async def test_followers_and_seeders_are_told_and_keep_what_they_have(tmp_path: 
     assert (status.problem, status.episodes) == (FROZEN, 2)
     async with node_at(reader) as (again, heard):
         with pytest.raises(BaseExceptionGroup) as caught:
-            await again.follow(FollowOrder(feed.key, once=True))
+            await carry_out(again, FollowOrder(feed.key, once=True), no)
         assert caught.group_contains(ConflictError)
     async with node_at(reader) as (again, heard), trio.open_nursery() as nursery:
-        nursery.start_soon(again.seed, SeedOrder((feed.key,)))
+        nursery.start_soon(carry_out, again, SeedOrder((feed.key,)), no)
         assert (await heard.wait(Error)).code == 4
         nursery.cancel_scope.cancel()

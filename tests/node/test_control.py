@@ -4,7 +4,6 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ import trio.testing
 from p2prss.errors import P2prssError
 from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.node.control import MAX_CLIENTS, MAX_REQUEST, ask_status, list_peers
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Event, Published, Ready, Synced
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.node import Node, open_node
@@ -74,10 +74,10 @@ async def test_the_status_tells_of_feeds_and_peers(tmp_path: Path) -> None:
         node_at(two) as (second, second_told),
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(first.publish, PublishOrder(str(feed_file)), no)
+        nursery.start_soon(carry_out, first, PublishOrder(str(feed_file)), no)
         ready: Ready = await first_told.wait(Ready)
         published: Published = await first_told.wait(Published)
-        nursery.start_soon(partial(second.follow, FollowOrder(ready.link, wanted=Wanted())))
+        nursery.start_soon(carry_out, second, FollowOrder(ready.link, wanted=Wanted()), no)
         while (synced := await second_told.wait(Synced)).media_files < published.media_files:
             pass
 

@@ -11,6 +11,7 @@ import trio
 
 from p2prss.errors import UsageError
 from p2prss.feed.origin.access import Access
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Event, Notice, Published, Waiting
 from p2prss.node.node import open_node
 from p2prss.node.orders import PublishOrder
@@ -89,7 +90,7 @@ async def test_a_hub_is_asked_verified_and_heard(tmp_path: Path, monkeypatch: py
                 websub_callback=f"{node.http_url}/",
                 access=Access.of(private_hosts=["127.0.0.1"], credentials="Cookie: sid=auch"),
             )
-            nursery.start_soon(node.publish, order, no)
+            nursery.start_soon(carry_out, node, order, no)
             with trio.fail_after(20):
                 await hub.news.wait()
             (form,) = hub.forms

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from p2prss.errors import LockedFeedError
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Event, Notice, Published, Ready
 from p2prss.node.node import open_node, run_order
 from p2prss.node.orders import PublishOrder
@@ -93,8 +94,8 @@ async def test_an_unlisted_feed_is_announced_nowhere(
         lan = Nowhere()
         async with open_node(settings, lambda _: None, with_http=False) as node:
             monkeypatch.setattr(node, "lan", lan)
-            await node.publish(
-                PublishOrder(source(LOCKED), once=True, unlisted=unlisted, allow_locked=True), no
+            await carry_out(
+                node, PublishOrder(source(LOCKED), once=True, unlisted=unlisted, allow_locked=True), no
             )
             assert bool(lan.added) is not unlisted
 

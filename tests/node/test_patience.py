@@ -12,6 +12,7 @@ from p2prss.net.address import Address
 from p2prss.net.core import PeerCore
 from p2prss.net.exchange import Exchange
 from p2prss.net.tcp import bound_address, open_listeners, serve_listener
+from p2prss.node.duties import carry_out
 from p2prss.node.events import Ready, Synced
 from p2prss.node.orders import FollowOrder, PublishOrder, SeedOrder
 from tests.node.test_conflict import no, node_at, publish_once, write
@@ -32,7 +33,7 @@ async def test_a_peer_that_has_only_the_entries_is_no_reason_to_end(
         node_at(tmp_path / "b") as (keeper, heard),
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(publisher.publish, PublishOrder(str(source)), no)
+        nursery.start_soon(carry_out, publisher, PublishOrder(str(source)), no)
         key = (await told.wait(Ready)).key
         with Store.in_memory() as store:
             exchange = Exchange(store, nursery)
@@ -51,9 +52,9 @@ async def test_a_peer_that_has_only_the_entries_is_no_reason_to_end(
             keeper.exchange.patience = READER_PATIENCE
             link = f"p2prss://{key}?peer={bound_address(listener)}"
             if order is FollowOrder:
-                nursery.start_soon(keeper.follow, FollowOrder(link))
+                nursery.start_soon(carry_out, keeper, FollowOrder(link), no)
             else:
-                nursery.start_soon(keeper.seed, SeedOrder((link,)))
+                nursery.start_soon(carry_out, keeper, SeedOrder((link,)), no)
             await trio.sleep(READER_PATIENCE)  # it has opened the feed
             await keeper.feeds[0].db.wait_length(log.length)
             await keeper.feeds[0].db.download(0, log.length)

@@ -1,0 +1,106 @@
+"""Publishing: a node mirrors a source into a feed of its own."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from p2prss.errors import FeedError, FetchError, LockedFeedError, UsageError
+from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
+from p2prss.feed.sources.adopt import AdoptShelf
+from p2prss.node.events import Ready
+from p2prss.node.hub_subscriber import check_callback
+from p2prss.node.orders import PublishOrder
+from p2prss.node.publisher import Confirm, Publisher
+from p2prss.node.saved_feeds import Role, new_feed, new_seed_name
+from p2prss.node.sources import open_source
+
+if TYPE_CHECKING:
+    from p2prss.node.node import Node
+
+
+async def publish_feed(
+    node: "Node", order: PublishOrder, confirm: Confirm, *, turn: trio.CapacityLimiter | None = None
+) -> None:
+    """Mirror a source that is one feed; each update waits for its ``turn``.
+
+    Raises: FeedError, TryAgainError, UsageError, StorageError, ConflictError.
+    """
+    source = source_of(order)
+    saved = node.saved.by_source(source)
+    if saved is None:
+        seed_name = new_seed_name()
+        key = await trio.to_thread.run_sync(node.opener.new_own_key, seed_name)
+        saved = msgspec.structs.replace(
+            new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
+        )
+    removed = order.removed or saved.removed
+    from_list = order.access is not None and not order.access.source_may_be_private
+    saved = msgspec.structs.replace(saved, unlisted=order.unlisted, removed=removed, from_list=from_list)
+    node.saved.save(saved)
+    feed = await node.open_saved(saved, eager=False)
+    if feed.conflict is not None:
+        raise feed.conflict
+    node.library.add(feed)
+    node.library.ready = True
+    told: list[Ready] = []
+
+    def tell_ready() -> None:
+        if not told:
+            told.append(node.ready(feed, with_feed_url=True))
+            node.emit(told[0])
+
+    if feed.drive.version > 1:
+        tell_ready()
+    is_kept = False
+    try:
+        made = await open_source(source, feed.key, node.store)
+        publisher = Publisher(
+            feed,
+            order,
+            store=node.store,
+            scratch=node.settings.home.incoming,
+            emit=node.emit,
+            confirm=confirm,
+            on_title=partial(node.rename, feed),
+            on_text=tell_ready,
+            made=made,
+            shelf=AdoptShelf(order.adopt) if order.adopt is not None else None,
+            turn=turn,
+        )
+        with feed.scope, node.called_by_hub(publisher.hub):
+            await publisher.run(once=order.once)
+    except FetchError as error:
+        if source.startswith("file:"):  # then it is not the network's fault
+            raise FeedError(str(error)) from None
+        raise
+    except LockedFeedError:
+        is_kept = True  # its publisher may put the key into it now
+        raise
+    finally:
+        if feed.drive.version <= 1 and not is_kept:  # not even its text was ever read
+            node.delete_feed(feed)
+
+
+def source_of(order: PublishOrder) -> str:
+    """The source as a URL; error texts leave it out, as it may hold a password."""
+    if not order.source:
+        raise UsageError("the source is empty; give a feed's URL or a feed file")
+    try:
+        url = source_url(order.source)
+        urlsplit_or_fail(url)
+    except FetchError as error:
+        raise UsageError(str(error)) from None
+    if order.websub_callback is not None:
+        check_callback(order.websub_callback)
+        if order.once:
+            raise UsageError("--websub-callback is for a node that goes on: leave out --once")
+    secrets = [f"the source's address has {what}" for what, _ in secrets_of(url)]
+    secrets += ["the source needs credentials"] if order.access.credentials else []
+    if not order.allow_private and secrets:
+        raise UsageError(
+            f"{secrets[0]}, so it may not be meant for all; what is published"
+            " can be read by whoever has its link, for good: add --allow-private if that is what you want"
+        )
+    return url
