@@ -20,8 +20,14 @@ LISTS: Final = {"podcast:images": "srcset"}
 """Elements with an attribute that lists several pictures."""
 
 _LOCAL_NAMES: Final = tuple({f"{{*}}{name.rpartition(':')[2]}" for name in (*NOTES, *LISTS)})
-_IMAGE_TAG: Final = re.compile(r"""<img\b(?:[^<>"']|"[^"<]*"|'[^'<]*')*+>""", re.IGNORECASE)
-_ATTRIBUTE: Final = re.compile(r"""([^\s"'<>/=]++)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]+))?""")
+_IMAGE_TAG: Final = re.compile(r"""<[iI][mM][gG]\b[^<>"']*+(?:"[^"<]*"[^<>"']*+|'[^'<]*'[^<>"']*+)*+>""")
+_NAME: Final = r"""[^\s"'<>/=]++"""
+_VALUE: Final = r"""\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+)"""
+_SOURCE_NAME: Final = r"""[sS][rR][cC](?:[sS][eE][tT])?(?![^\s"'<>/=])"""
+_NEXT_SOURCE: Final = re.compile(  # behind whatever else stands there
+    rf"""(?:[\s"'<>/=]++|(?!{_SOURCE_NAME}){_NAME}(?:{_VALUE})?)*+"""
+    rf"""({_SOURCE_NAME})(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]+))?"""
+)
 _REFERENCE: Final = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 _CANDIDATE: Final = re.compile(r"([^\s,](?:\S*[^\s,])?)(?:\s[^,]*)?(?:,|$)")
 _SECTION: Final = re.compile(r"<!\[CDATA\[(.*?)\]\]>|([^<]+)", re.DOTALL)
@@ -71,14 +77,32 @@ def rewrite_at(element: etree._Element, attribute: str, replace: Replace) -> Non
             element.set(attribute, new)
         return
     text = element.text or ""
-    if replace_images(text, replace) == text:
+    if (new := replace_images(text, replace)) == text:
         return
-    # One text may be made of sections with and without CDATA, which the tree does not tell apart.
-    written = etree.tostring(element, encoding="unicode", with_tail=False)
-    start, end = written.index(">") + 1, written.rindex("</")
-    inner = _SECTION.sub(lambda found: _section(found, replace), written[start:end])
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, strip_cdata=False, huge_tree=True)
-    changed = etree.fromstring(f"{written[:start]}{inner}{written[end:]}", parser)
+    # Whether a text is CDATA, or made of sections with and without, the tree does not tell.
+    written = etree.tostring(element, encoding="UTF-8", with_tail=False)
+    start, end = written.index(b">") + 1, written.rindex(b"</")
+    if written.find(b"<", start) == end:
+        element.text = new
+        return
+    if written.startswith(b"<![CDATA[", start) and written.index(b"]]>", start) + len("]]>") == end:
+        if "]]>" in new:
+            return
+        if "\r" not in new:  # in CDATA it cannot be written
+            element.text = etree.CDATA(new)
+            return
+    _rewrite_sections(element, written, start, end, replace)
+
+
+def _rewrite_sections(
+    element: etree._Element, written: bytes, start: int, end: int, replace: Replace
+) -> None:
+    """The long way: an element in the place of the old one, whose text from ``start`` to ``end`` is new."""
+    inner = _SECTION.sub(lambda found: _section(found, replace), written[start:end].decode())
+    parser = etree.XMLParser(
+        encoding="utf-8", resolve_entities=False, no_network=True, strip_cdata=False, huge_tree=True
+    )
+    changed = etree.fromstring(written[:start] + inner.encode() + written[end:], parser)
     changed.tail = element.tail
     parent = element.getparent()
     if parent is not None:
@@ -114,19 +138,27 @@ def _replace_in_tag(tag: str, replace: Replace) -> str:
     pieces: list[str] = []
     done = 0
     seen: set[str] = set()
-    for found in _ATTRIBUTE.finditer(tag, len("<img")):
+    place = len("<img")
+    while (found := _NEXT_SOURCE.match(tag, place)) is not None:
+        place = found.end()
         name, value = found[1].lower(), found[2]
-        if value is None or name not in ("src", "srcset") or name in seen:
+        if value is None or name in seen:
             continue
         seen.add(name)  # of several the first counts
         quote = value[0] if value[0] in "\"'" else ""
-        plain = _REFERENCE.sub(lambda one: html.unescape(one[0]), value[1:-1] if quote else value)
+        plain = value[1:-1] if quote else value
+        if "&" in plain:
+            plain = _REFERENCE.sub(_unreferenced, plain)
         new = replace_in_list(plain, replace) if name == "srcset" else _replace_one(plain, replace)
         if new != plain:
             quote = quote or '"'
             pieces += [tag[done : found.start(2)], quote, html.escape(new, quote=True), quote]
             done = found.end(2)
     return "".join(pieces) + tag[done:]
+
+
+def _unreferenced(found: re.Match[str]) -> str:
+    return html.unescape(found[0])
 
 
 def _replace_one(written: str, replace: Replace) -> str:

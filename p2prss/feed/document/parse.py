@@ -67,13 +67,16 @@ MAX_DEPTH: Final = 100  # elements inside of each other; show notes in XHTML rea
 ITEMS_MARK: Final = "p2prss-items"
 """The processing instruction that stands in ``channel.xml`` where the items stood."""
 
-_TOO_DEEP: Final = etree.XPath(f"boolean({'/*' * (MAX_DEPTH + 1)})")
+_DEEP: Final = "/*" * (MAX_DEPTH + 1)
+_MANY_CHILDREN: Final = f"//*[local-name() != 'item' and local-name() != 'entry'][{MAX_CHILDREN + 1}]"
+_MANY_ATTRIBUTES: Final = f"//@*[{MAX_ATTRIBUTES + 1}]"
+_TOO_DEEP: Final = etree.XPath(f"boolean({_DEEP})")
 _TOO_DEEP_TEXT: Final = f"this feed has more than {MAX_DEPTH} elements inside of each other"
-_TOO_MANY_CHILDREN: Final = etree.XPath(
-    f"boolean(//*[local-name() != 'item' and local-name() != 'entry'][{MAX_CHILDREN + 1}])"
-)
 _TOO_LARGE: Final = ("Resource limit", "too big", "too long", "huge")  # of texts, names, attributes
-_TOO_MANY_ATTRIBUTES: Final = etree.XPath(f"boolean(//@*[{MAX_ATTRIBUTES + 1}])")
+_TOO_MANY_ATTRIBUTES: Final = etree.XPath(f"boolean({_MANY_ATTRIBUTES})")
+_TOO_MUCH: Final = etree.XPath(
+    f"boolean({_DEEP}) or boolean({_MANY_ATTRIBUTES}) or boolean({_MANY_CHILDREN})"
+)
 _DATES: Final = ("pubDate", "dc:date", "dcterms:issued", "atom:published", "dcterms:modified", "atom:updated")
 _BUILD_DATES: Final = frozenset({"lastBuildDate", "pubDate", "dc:date", "atom:updated"})
 _ATOM: Final = frozenset({"atom:feed", "atom03:feed", "feed"})
@@ -204,11 +207,11 @@ def parse_xml(data: bytes) -> etree._Element:
         if any(words in reason for words in _TOO_LARGE):
             raise FeedFormatError(f"a part of this feed is too large: {reason}") from None
         raise _NotWellFormed(reason) from None
-    if _TOO_DEEP(root):
-        raise FeedFormatError(_TOO_DEEP_TEXT)
-    if _TOO_MANY_ATTRIBUTES(root):
-        raise FeedFormatError(f"an element of this feed has more than {MAX_ATTRIBUTES} attributes")
-    if _TOO_MANY_CHILDREN(root):
+    if _TOO_MUCH(root):  # one question, since items are many
+        if _TOO_DEEP(root):
+            raise FeedFormatError(_TOO_DEEP_TEXT)
+        if _TOO_MANY_ATTRIBUTES(root):
+            raise FeedFormatError(f"an element of this feed has more than {MAX_ATTRIBUTES} attributes")
         raise FeedFormatError(f"an element of this feed has more than {MAX_CHILDREN} others in it")
     if root.getroottree().docinfo.internalDTD is not None:
         raise FeedFormatError("a document type is not allowed")

@@ -240,7 +240,7 @@ def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, 
         written = address_at(one, place)
         if not written:
             continue
-        address = resolve(base_of(one, base_url), written)
+        address = written if is_absolute(written) else resolve(base_of(one, base_url), written)
         new = replacements.get(address)
         if new is None:
             if address != (one.get(place.url) if place.url else written):

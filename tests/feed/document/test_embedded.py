@@ -1,13 +1,16 @@
 """Pictures in show notes: found in any spelling, replaced without touching another byte."""
 
+import re
 import time
+from collections.abc import Callable
+from html import escape, unescape
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
-from p2prss.feed.document.embedded import is_data, replace_images, replace_in_list
+from p2prss.feed.document.embedded import is_data, replace_images, replace_in_list, rewrite_at
 from p2prss.feed.document.names import resolve
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.render import ItemSource, Replacement, Serving, render_feed
@@ -158,3 +161,96 @@ def test_any_notes_are_served_as_written_but_for_addresses(scraps: list[str], as
     shown = f"<item>{served(item, new)}</item>".encode()
     local = etree.fromstring(shown).findtext("description") or ""
     assert local == replace_images(written, expected)
+
+
+ATTRIBUTE = re.compile(r"""([^\s"'<>/=]++)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'<>]+))?""")
+TAG = re.compile(r"""<img\b(?:[^<>"']|"[^"<]*"|'[^'<]*')*+>""", re.IGNORECASE)
+REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+
+
+def images_one_by_one(text: str, replace: Callable[[str], str]) -> str:
+    """``replace_images`` in the plain way, attribute by attribute."""
+
+    def in_tag(tag: str) -> str:
+        pieces, done, seen = [], 0, set()
+        for found in ATTRIBUTE.finditer(tag, len("<img")):
+            name, value = found[1].lower(), found[2]
+            if value is None or name not in ("src", "srcset") or name in seen:
+                continue
+            seen.add(name)
+            quote = value[0] if value[0] in "\"'" else ""
+            inner = value.removeprefix(quote).removesuffix(quote) if quote else value
+            plain = REFERENCE.sub(lambda one: unescape(one[0]), inner)
+            if name == "srcset":
+                new = replace_in_list(plain, replace)
+            else:
+                new = replace(plain.strip()) if plain.strip() else plain
+            if new != plain:
+                quote = quote or '"'
+                pieces += [tag[done : found.start(2)], quote, escape(new), quote]
+                done = found.end(2)
+        return "".join(pieces) + tag[done:]
+
+    return TAG.sub(lambda found: in_tag(found[0]), text)
+
+
+def rewritten_by_sections(element: etree._Element, replace: Callable[[str], str]) -> bytes:
+    """``rewrite_at`` in the plain way: each section of the serialised text by itself, and read again."""
+    text = element.text or ""
+    if images_one_by_one(text, replace) == text:
+        return etree.tostring(element)
+    written = etree.tostring(element, encoding="unicode")
+    start, end = written.index(">") + 1, written.rindex("</")
+
+    def section(found: re.Match[str]) -> str:
+        if found[1] is None:
+            text = etree.fromstring(f"<x>{found[2]}</x>").text or ""
+            plain = etree.Element("x")
+            plain.text = images_one_by_one(text, replace)
+            return etree.tostring(plain, encoding="unicode")[len("<x>") : -len("</x>")]
+        new = images_one_by_one(found[1], replace)
+        return found[0] if "]]>" in new else f"<![CDATA[{new}]]>"
+
+    inner = re.sub(r"(?s)<!\[CDATA\[(.*?)\]\]>|([^<]+)", section, written[start:end])
+    parser = etree.XMLParser(strip_cdata=False)
+    return etree.tostring(etree.fromstring(written[:start] + inner + written[end:], parser))
+
+
+NAMES = ("src", "SRCset", "srcx", "data-src", "\u017frc", "alt=", "a.png", " src = ", "'x y'", '"q"', "&#13;")
+ADDRESSES = st.sampled_from(["", "http://l/1.png", "http://l/é&\"'<>", "http://l/]]>", "\rhttp://l/\r\n"])
+
+
+@given(scraps=st.lists(st.sampled_from(("<img ", "<img", *NAMES, *MARKS, *TEXTS, *TAGS)), max_size=25))
+def test_attributes_are_found_as_one_by_one(scraps: list[str]) -> None:
+    text = "".join(scraps)
+    assert replace_images(text, new_address) == images_one_by_one(text, new_address)
+
+
+def new_address(address: str) -> str:
+    return f"http://l/{address}"
+
+
+@given(
+    sections=st.lists(st.tuples(st.lists(SCRAPS, max_size=8), st.booleans()), min_size=1, max_size=3),
+    prefix=ADDRESSES,
+)
+@example(sections=[(['<img src=" https://a.example/&#13;1.png">'], True)], prefix="\r")
+def test_texts_of_any_sections_are_rewritten_as_section_by_section(
+    sections: list[tuple[list[str], bool]], prefix: str
+) -> None:
+    """What can be set in the tree, and what takes another way, comes out the same."""
+    inner = "".join(
+        f"<![CDATA[{''.join(scraps).replace(']]>', '')}]]>"
+        if as_cdata
+        else escape("".join(scraps), quote=False)
+        for scraps, as_cdata in sections
+    )
+    parser = etree.XMLParser(strip_cdata=False)
+    root = etree.fromstring(f'<item><description a=">">{inner}</description></item>', parser)
+
+    def replace(address: str) -> str:
+        return prefix + address
+
+    expected = rewritten_by_sections(root[0], replace)
+    rewrite_at(root[0], "", replace)
+    assert etree.tostring(root[0]) == expected
