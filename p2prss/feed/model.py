@@ -124,7 +124,6 @@ class Channel:
     next_page_url: str = ""  # RFC 5005: the page, or else the archive, that goes on where this ends
     last_page_url: str = ""  # likewise, the page that nothing follows
     new_feed_url: str = ""
-    locked: bool = False
     files: tuple[Enclosure, ...] = ()
     left_out: int = 0  # as of an item
 

@@ -21,7 +21,7 @@ from p2prss.drive.legacy_rss import LegacyFile, LegacyItem
 from p2prss.errors import FeedFormatError
 from p2prss.feed.document.dates import parse_date
 from p2prss.feed.document.names import CONTENT, DC, ITUNES
-from p2prss.feed.document.parse import ITEMS_MARK, MAX_CHANNEL_BYTES, MAX_ITEM_BYTES
+from p2prss.feed.document.rss_parts import ITEMS_MARK, MAX_CHANNEL_BYTES, MAX_ITEM_BYTES
 from p2prss.feed.media_types import guess_type, settle
 from p2prss.feed.model import (
     FEED_FORMAT,

@@ -17,7 +17,8 @@ from lxml import etree
 
 from p2prss.feed.document.embedded import NOTES, addresses_at, replace_images
 from p2prss.feed.document.names import plain_name, text_of
-from p2prss.feed.document.parse import find_marks, parse_xml
+from p2prss.feed.document.parse import parse_xml
+from p2prss.feed.document.rss_parts import find_marks
 
 MAX_SHOWN: Final = 2000  # characters of a value
 _FILE_ATTRIBUTES: Final = frozenset({"length", "type", "fileSize", "contentType"})

@@ -6,7 +6,6 @@ from typing import Final
 
 from lxml import etree
 
-from p2prss.errors import FeedFormatError
 from p2prss.feed.document.names import plain_name, text_of
 from p2prss.feed.document.parse import parse_xml
 
@@ -98,11 +97,3 @@ def _content(element: etree._Element) -> str:
 
 def _attributes(element: etree._Element) -> str:
     return " ".join(f'{plain_name(str(name))}="{value!s}"' for name, value in sorted(element.items()))
-
-
-def fields_of(before: bytes, after: bytes) -> tuple[str, ...]:
-    """The names of the fields that differ; none where one of the two cannot be read."""
-    try:
-        return tuple(one.field for one in differences(before, after))
-    except FeedFormatError:
-        return ()

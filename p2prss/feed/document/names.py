@@ -109,6 +109,16 @@ def plain_name(tag: str) -> str:
     return local if key in _PLAIN_RSS else tag
 
 
+def name_of(node: etree._Element) -> str:
+    """The plain name of an element; empty for a comment or an instruction."""
+    return plain_name(node.tag) if isinstance(node.tag, str) else ""
+
+
+def child_named(parent: etree._Element, name: str) -> etree._Element | None:
+    """The first child with this plain name."""
+    return next((child for child in parent if name_of(child) == name), None)
+
+
 _STRING: Final = etree.XPath("string()")
 
 

@@ -4,9 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from lxml import etree
-
-from p2prss.feed.document.names import plain_name, text_of
+from p2prss.feed.document.names import name_of, text_of
 from p2prss.feed.document.parse import parse_xml
 
 _NOTES: Final = frozenset({"content:encoded", "description", "itunes:summary", "summary"})
@@ -27,11 +25,11 @@ class Texts:
 def texts_of(xml: bytes) -> Texts:
     """The texts of an archived item or channel. Raises: FeedFormatError."""
     root = parse_xml(xml)
-    if plain_name(root.tag) != "item":
-        root = next((child for child in root if _name(child) == "channel"), root)
+    if name_of(root) != "item":
+        root = next((child for child in root if name_of(child) == "channel"), root)
     notes, author, seconds = "", "", None
     for child in root:
-        name = _name(child)
+        name = name_of(child)
         if name in _NOTES:
             notes = max(notes, text_of(child).strip(), key=len)
         elif name in _AUTHORS:
@@ -39,10 +37,6 @@ def texts_of(xml: bytes) -> Texts:
         elif name == "itunes:duration":
             seconds = _read_duration(text_of(child).strip())
     return Texts(notes, author, seconds)
-
-
-def _name(element: etree._Element) -> str:
-    return plain_name(element.tag) if isinstance(element.tag, str) else ""
 
 
 def _read_duration(text: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from lxml import etree
 
-from p2prss.feed.document.names import NAMESPACES, is_rss_namespace, plain_name, text_of
+from p2prss.feed.document.names import NAMESPACES, child_named, is_rss_namespace, name_of, text_of
 from p2prss.feed.document.rss_document import add, add_enclosure, finish, new_channel
 
 _RDF: Final = f"{{{NAMESPACES['rdf']}}}"
@@ -20,15 +20,15 @@ _MOVED: Final = frozenset({"image", "textinput", "textInput"})  # a mere referen
 
 def from_rdf(root: etree._Element) -> etree._Element | None:
     """The document of an ``<rdf:RDF>`` -> RSS document; None where it has no channel."""
-    source = next((one for one in root if _name(one) == "channel"), None)
+    source = child_named(root, "channel")
     if source is None:
         return None
     channel = new_channel({prefix: uri for prefix, uri in root.nsmap.items() if prefix})
     for name, value in source.attrib.items():
         channel.set(name, value)
-    present = {_name(one) for one in root}
+    present = {name_of(one) for one in root}
     for child in source:
-        name = _name(child)
+        name = name_of(child)
         if name == "items" or (name in _MOVED and name in present and not len(child)):
             continue
         _move(channel, child)
@@ -39,10 +39,6 @@ def from_rdf(root: etree._Element) -> etree._Element | None:
         if moved.tag == "item":
             _finish_item(moved)
     return finish(channel)
-
-
-def _name(element: etree._Element) -> str:
-    return plain_name(element.tag) if isinstance(element.tag, str) else ""
 
 
 def _move(channel: etree._Element, child: etree._Element) -> etree._Element:
@@ -58,13 +54,13 @@ def _move(channel: etree._Element, child: etree._Element) -> etree._Element:
 
 
 def _finish_item(item: etree._Element) -> None:
-    names = [_name(child) for child in item]
+    names = [name_of(child) for child in item]
     if "enclosure" not in names:
-        for one in [child for child in item if _name(child) == "enc:enclosure"]:
+        for one in [child for child in item if name_of(child) == "enc:enclosure"]:
             given = {etree.QName(str(key)).localname: str(value) for key, value in one.attrib.items()}
             url = given.get("resource") or given.get("url") or ""
             add_enclosure(item, url, given.get("type", ""), given.get("length", ""))
-    guid = next((child for child in item if _name(child) == "guid"), None)
+    guid = child_named(item, "guid")
     if (guid is None or not text_of(guid).strip()) and (about := item.get(f"{_RDF}about")):
         if guid is None:
             add(item, "guid", about, isPermaLink="false")

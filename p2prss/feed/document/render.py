@@ -25,6 +25,7 @@ from p2prss.feed.document.names import (
     PODCAST,
     address_at,
     base_of,
+    child_named,
     is_absolute,
     places_in,
     plain_name,
@@ -32,7 +33,8 @@ from p2prss.feed.document.names import (
     resolve,
     text_of,
 )
-from p2prss.feed.document.parse import ITEMS_MARK, find_marks, parse_xml
+from p2prss.feed.document.parse import parse_xml
+from p2prss.feed.document.rss_parts import ITEMS_MARK, find_marks
 from p2prss.feed.media_types import guess_type
 
 _PODCAST_SPACE: Final = UUID("ead4c236-bf58-58c6-a2c6-a6b28d128cb6")  # of podcast:guid
@@ -110,9 +112,7 @@ def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Servin
     Raises: FeedFormatError when the XML is not what parsing makes (an archive is written by strangers).
     """
     root = parse_xml(channel_xml)
-    channel = next(
-        (child for child in root if isinstance(child.tag, str) and plain_name(child.tag) == "channel"), None
-    )
+    channel = child_named(root, "channel")
     if channel is None:
         raise FeedFormatError("the archived feed has no channel")
     if serving is not None:

@@ -13,7 +13,7 @@ from lxml import etree
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError
-from p2prss.feed.document.names import PODCAST, plain_name
+from p2prss.feed.document.names import PODCAST, child_named, plain_name
 from p2prss.feed.document.parse import parse_xml
 from p2prss.feed.document.render import Alternate, ItemSource, add_alternate, render_feed
 from p2prss.feed.linking.rights import TXT_PURPOSE, read_rights
@@ -44,7 +44,7 @@ def _with_key(channel_xml: bytes, key: CoreKey) -> bytes:
     if key in read_rights(channel_xml).keys:
         return channel_xml
     root = parse_xml(channel_xml)
-    channel = next((child for child in root if _is(child, "channel")), None)
+    channel = child_named(root, "channel")
     if channel is None:
         raise FeedFormatError("the archived feed has no channel")
     proof = etree.Element(f"{{{PODCAST}}}txt", {"purpose": TXT_PURPOSE}, nsmap={"podcast": PODCAST})
@@ -68,7 +68,3 @@ def _with_alternates(emitted: EmittedItem) -> bytes:
         if named.isdisjoint(alternate.uris):
             add_alternate(item, alternate)
     return etree.tostring(item, encoding="utf-8")
-
-
-def _is(element: etree._Element, name: str) -> bool:
-    return isinstance(element.tag, str) and plain_name(element.tag) == name

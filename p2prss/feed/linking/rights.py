@@ -8,12 +8,10 @@ Source: podcast namespace, tags ``locked``, ``block`` and ``txt``; spec/08-feeds
 from dataclasses import dataclass
 from typing import Final
 
-from lxml import etree
-
 from p2prss.crypto.key_text import parse_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import UsageError
-from p2prss.feed.document.names import BLOCK_ID, plain_name, text_of
+from p2prss.feed.document.names import BLOCK_ID, child_named, name_of, text_of
 from p2prss.feed.document.parse import parse_xml
 
 TXT_PURPOSE: Final = "p2prss"  # of the ``podcast:txt`` that names a feed's key
@@ -49,13 +47,13 @@ def read_rights(channel_xml: bytes) -> Rights:
     Raises: FeedFormatError when that is no XML.
     """
     root = parse_xml(channel_xml)
-    channel = next((child for child in root if _name(child) == "channel"), None)
+    channel = child_named(root, "channel")
     locked, owner = False, ""
     blocked: dict[str, bool] = {}  # by whom it means, empty for everybody
     keys: dict[CoreKey, None] = {}
     for child in channel if channel is not None else ():
         text = text_of(child).strip() if isinstance(child.tag, str) else ""
-        match _name(child):
+        match name_of(child):
             case "podcast:locked" if text.lower() in _YES:
                 locked, owner = True, child.get("owner", "").strip()[:MAX_OWNER_LENGTH]
             case "podcast:block":
@@ -64,10 +62,6 @@ def read_rights(channel_xml: bytes) -> Rights:
                 keys.setdefault(key)
     is_blocked = blocked.get(BLOCK_ID, blocked.get("", False))
     return Rights(locked, owner, is_blocked, tuple(keys)[:MAX_KEYS])
-
-
-def _name(element: etree._Element) -> str:
-    return plain_name(element.tag) if isinstance(element.tag, str) else ""
 
 
 def _key(text: str) -> CoreKey | None:

@@ -9,25 +9,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import msgspec
 import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.drive.drive import Drive
-from p2prss.errors import FeedFormatError, FetchError, GoneError
+from p2prss.errors import FeedFormatError
 from p2prss.feed.archive.archive import CHANNEL_PATH
 from p2prss.feed.archive.order import in_origin_order
 from p2prss.feed.archive.purge import purge_items
 from p2prss.feed.archive.writer import PLAIN_FEED_PATH, FeedWriter
-from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.render import Alternate, ItemSource, Serving, render_feed
-from p2prss.feed.document.repair import MAX_FEED_BYTES
 from p2prss.feed.mirroring.capture import Ask, Capture
 from p2prss.feed.mirroring.capture_memory import CaptureMemory, read_state
 from p2prss.feed.mirroring.changes import assets_of, find_changes
-from p2prss.feed.mirroring.paging import Page, Walk, WalkState, walk_pages
+from p2prss.feed.mirroring.origin_feed import MirrorState, OriginFeed
+from p2prss.feed.mirroring.paging import Walk
 from p2prss.feed.mirroring.policy import announced, within
 from p2prss.feed.mirroring.report import (
     FeedMoved,
@@ -48,32 +47,19 @@ from p2prss.feed.model import (
     CapturePolicy,
     Channel,
     FeedInfo,
-    ParsedFeed,
     Recapture,
     RemovedPolicy,
     Role,
 )
-from p2prss.feed.origin.fetch import Access, Fetched, Fetcher, Retries, Validators
-from p2prss.feed.origin.moves import Journey, Stop, follow_moves, redirect_document
+from p2prss.feed.origin.fetch import Access, Fetcher, Retries, Validators
 from p2prss.feed.origin.url import public_url, secrets_of
 
 PLAIN_FEED_ITEMS: Final = 100  # newest items in /feed.xml
-FEED_SECONDS: Final = 300.0  # for a feed, or a page of it, in one attempt
 MIN_SECRET_LENGTH: Final = 4  # characters; a shorter one is found everywhere
 
 
 Permit = Callable[[Channel], Awaitable[None]]
 """Asked before a new head of a feed is written; raises a FeedError when it may not be published."""
-
-
-class MirrorState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept between updates, for this home only."""
-
-    url: str = ""  # where the feed has moved to for good
-    etag: str = ""
-    last_modified: str = ""
-    source_was_public: bool = False  # its host was on the internet once: it is not at home
-    pages: WalkState = WalkState()
 
 
 class StateStore(Protocol):
@@ -153,16 +139,15 @@ class Mirror:
                 folder = Path(name)
                 memory = CaptureMemory(read_state(self._captures.load()))
                 is_known = writer.info is not None
-                fetched, asked_url = await self._fetch_feed(
-                    fetcher, folder / "feed", state, is_known=is_known
-                )
+                origin = OriginFeed(fetcher, folder, state, self._retries, self._made)
+                fetched, asked_url = await origin.first(is_known=is_known)
                 pages = state.pages
                 if fetched.not_modified:
                     title = writer.info.title if writer.info else ""
                     tell(FeedRead(title, len(writer.items), not_modified=True))
                 else:
-                    walk, fetched, moved_to = await self._walk(
-                        fetcher, fetched, asked_url, folder, state, writer, tell
+                    walk, fetched, moved_to = await origin.walk(
+                        fetched, asked_url, writer.items, self._now(), tell
                     )
                     asked_url = moved_to or asked_url
                     if self._permit is not None:
@@ -215,96 +200,6 @@ class Mirror:
 
     def _save_state(self, state: MirrorState) -> None:
         self._state.save(msgspec.json.encode(state))
-
-    async def _fetch_feed(
-        self, fetcher: Fetcher, into: Path, state: MirrorState, *, is_known: bool
-    ) -> tuple[Fetched, str]:
-        """Get the feed from where it has moved to, else from where the user said.
-
-        Returns: the feed, and the address it was asked from where that is not the user's.
-        """
-        if self._made is not None:
-            return await self._made.read(into), ""
-        validators = Validators(state.etag, state.last_modified) if is_known else None
-        if state.pages.resume_at:  # pages are still to be read, and the first is where that begins
-            validators = None
-
-        async def fetch(url: str, validators: Validators | None) -> Fetched:
-            return await fetcher.fetch(
-                url,
-                into,
-                max_bytes=MAX_FEED_BYTES,
-                validators=validators,
-                retries=self._retries,
-                compressed=True,
-                total_seconds=FEED_SECONDS,
-            )
-
-        if not state.url:
-            return await fetch(fetcher.source_url, validators), ""
-        try:
-            return await fetch(state.url, validators), state.url
-        except FetchError as error:
-            try:
-                return await fetch(fetcher.source_url, None), ""  # it moved on, or back
-            except GoneError:
-                raise error from None
-            except FetchError as other:
-                raise (other if isinstance(error, GoneError) else error) from None
-
-    async def _walk(
-        self,
-        fetcher: Fetcher,
-        fetched: Fetched,
-        asked_url: str,
-        folder: Path,
-        state: MirrorState,
-        writer: FeedWriter,
-        tell: Callable[[MirrorEvent], None],
-    ) -> tuple[Walk, Fetched, str]:
-        """Read the feed, where it says that it is now, and the pages that follow its first.
-
-        Returns: what was read; the reply it begins with, and where that was asked for if the feed has moved.
-        """
-
-        async def get(url: str, name: str) -> Fetched:
-            return await fetcher.fetch(
-                url,
-                folder / name,
-                max_bytes=MAX_FEED_BYTES,
-                retries=self._retries,
-                compressed=True,
-                total_seconds=FEED_SECONDS,
-            )
-
-        async def read(one: Fetched) -> Page:
-            base_url = "" if fetcher.is_local else public_url(one.url)
-            data = await trio.Path(one.path).read_bytes()
-            feed = await trio.to_thread.run_sync(_parse, data, base_url, one.mime_type)
-            return Page(feed, urljoin(fetcher.source_url, one.url))
-
-        async def stop_at(url: str, one: Fetched) -> Stop[tuple[Fetched, Page | None]]:
-            url, data = one.moved_to or url, await trio.Path(one.path).read_bytes()
-            if target := redirect_document(data):
-                return Stop(url, target, (one, None))
-            page = await read(one)
-            return Stop(url, page.feed.channel.new_feed_url, (one, page))
-
-        async def get_stop(url: str) -> Stop[tuple[Fetched, Page | None]]:
-            return await stop_at(url, await get(url, "moved"))
-
-        async def get_page(url: str) -> Page:
-            return await read(await get(url, "page"))
-
-        start = await stop_at(asked_url or fetcher.source_url, fetched)
-        journey = Journey(start) if fetcher.is_local or self._made else await follow_moves(start, get_stop)
-        fetched, first = journey.end.feed
-        if first is None:
-            raise FeedFormatError(f"this is no feed: it says that it has moved; {journey.problem}")
-        if journey.problem:
-            tell(FeedMoved("", journey.problem))
-        walk = await walk_pages(first, get_page, state.pages, writer.items, self._now())
-        return walk, fetched, "" if journey.end is start else journey.end.url
 
     async def _write_feed(
         self,
@@ -399,10 +294,6 @@ class Mirror:
             f"hyper://{key}{PLAIN_FEED_PATH}", origin_url=info.origin_url or "", base_url=info.base_url
         )
         return await trio.to_thread.run_sync(render_feed, channel, sources, serving)
-
-
-def _parse(data: bytes, url: str, content_type: str) -> ParsedFeed:
-    return parse_feed(data, url=url, content_type=content_type)
 
 
 def _secrets(source: str, access: Access) -> set[bytes]:

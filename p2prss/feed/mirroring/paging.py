@@ -15,7 +15,7 @@ import msgspec
 
 from p2prss.errors import FeedError, TryAgainError
 from p2prss.feed.document.names import resolve
-from p2prss.feed.document.parse import MAX_ITEMS, MAX_ITEMS_BYTES
+from p2prss.feed.document.rss_parts import MAX_ITEMS, MAX_ITEMS_BYTES
 from p2prss.feed.model import ArchivedItem, Item, ParsedFeed, RefusedItem, item_id
 
 MAX_PAGES: Final = 1000  # documents of one feed read in one update; 10 items a page is usual

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from lxml import etree
 
-from p2prss.feed.document.names import plain_name
+from p2prss.feed.document.names import name_of
 
 LEASE_SECONDS: Final = 10 * 86400  # asked for
 MIN_LEASE_SECONDS: Final = 300.0  # shorter ones are renewed no more often
@@ -57,7 +57,7 @@ def _links_in(channel_xml: bytes, feed_url: str) -> list[tuple[str, str]]:
         return []
     found: list[tuple[str, str]] = []
     for one in channel if channel is not None else ():
-        if isinstance(one.tag, str) and plain_name(one.tag) == "atom:link":
+        if name_of(one) == "atom:link":
             with suppress(ValueError):  # an address that cannot be read
                 url = urljoin(feed_url, one.get("href", "").strip())
                 urlsplit(url)

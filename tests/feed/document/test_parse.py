@@ -11,9 +11,10 @@ from lxml import etree
 
 from p2prss.errors import FeedFormatError
 from p2prss.feed.document.dates import parse_date
-from p2prss.feed.document.parse import ITEMS_MARK, MAX_ATTRIBUTES, MAX_DEPTH, MAX_NAMESPACES, parse_feed
+from p2prss.feed.document.parse import MAX_ATTRIBUTES, MAX_DEPTH, parse_feed
 from p2prss.feed.document.render import ItemSource, render_feed
 from p2prss.feed.document.repair import MAX_FEED_BYTES
+from p2prss.feed.document.rss_parts import ITEMS_MARK, MAX_NAMESPACES
 from p2prss.feed.model import ParsedFeed, Role
 
 FEEDS = Path(__file__).parents[2] / "feeds"

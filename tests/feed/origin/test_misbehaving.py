@@ -196,7 +196,7 @@ async def test_without_validators_an_unchanged_feed_is_read_but_writes_nothing(
 async def test_a_feed_that_trickles_is_given_up(
     origin: QuietOrigin, studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2prss.feed.mirroring.mirror.FEED_SECONDS", 0.3)
+    monkeypatch.setattr("p2prss.feed.mirroring.origin_feed.FEED_SECONDS", 0.3)
     origin.set_rules(["*.xml rate=2000"])
     with pytest.raises(RefusedError, match=r"takes longer than 0 s"):
         await studio.update(origin.feed_url)

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 import trio
 
-from p2prss.feed.document.parse import ITEMS_MARK
+from p2prss.feed.document.rss_parts import ITEMS_MARK
 from p2prss.serve.app import create_app
 from p2prss.serve.server import bind_tcp, serve_http
 from p2prss.serve.urls import enclosures, episode_path, feed_path
