@@ -26,7 +26,7 @@ NO_FEEDS: Final[dict[str, bytes | None]] = {
     "web page": b"<!DOCTYPE html><html><head><title>Login</title></head><body></body></html>",
     "empty": b"",
     "it is not XML": bytes(range(256)) * 20,
-    "<opml>": b'<opml version="2.0"><head/><body/></opml>',
+    "lists no feeds": b'<opml version="2.0"><head/><body/></opml>',
     "does not exist": None,
 }
 
@@ -56,7 +56,7 @@ NO_ORIGINS: Final = [
     ("status=410", 3, "410 Gone"),
     ("auth=ada:secret", 3, "401"),
     ("swap=cover.png type=text/html", 1, "no feed"),
-    ("redirect=302 to={path}", 3, "redirects more than"),
+    ("redirect=302 to={path}", 3, "redirects in a circle"),
     ("redirect=302 to=file:///etc/passwd", 3, "neither http nor https"),
     ("status=503 retry-after=86400", 75, "503"),
 ]
