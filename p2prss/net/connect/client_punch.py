@@ -107,7 +107,7 @@ class ClientPunch(PunchSide):
         source: Endpoint,
         now: float,
     ) -> list[Action]:
-        """The reply to the last ``Ask``.
+        """A reply to an ``Ask``; only in round 1 there may have been a later one.
 
         Args: peer_address: the server, as the relay sees it; to: us, as it sees us; source: the relay.
         """

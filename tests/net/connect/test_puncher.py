@@ -1,5 +1,6 @@
 """The sockets of an attempt: who gets their datagrams, and when they are closed."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -8,7 +9,7 @@ import trio.testing
 
 from p2prss.net.connect.peer_stream import ConnectError
 from p2prss.net.connect.probes import PROBE
-from p2prss.net.connect.punch_side import OpenMore
+from p2prss.net.connect.punch_side import Ask, OpenMore
 from p2prss.net.connect.punch_sockets import PunchSockets
 from p2prss.net.connect.puncher import ClientPuncher, ServerPuncher
 from p2prss.net.dht.client import DhtNode
@@ -119,6 +120,23 @@ async def test_a_client_takes_the_socket_that_was_hit() -> None:
             nursery.start_soon(probe)
             socket, address = await puncher.punch(key(1).public_key, info, relay=relay, server_address=NOBODY)
         assert (socket, address) == (hit.udx_socket, NOBODY)
+
+
+async def test_a_round_that_must_not_arrive_twice_is_not_repeated() -> None:
+    async with punch_sockets() as sockets, open_client(sockets) as puncher:
+        silent = UdpSocket.bind(HOST)
+        heard: Counter[bytes] = Counter()
+        silent.on_datagram = lambda data, _source, _via: heard.update([data])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(silent.run)
+            puncher._target, to = bytes(32), Endpoint(*silent.address)
+            puncher._perform([Ask(to, NOBODY, HolepunchPayload(), once=once) for once in (True, False)])
+            with trio.fail_after(5):
+                while max(heard.values(), default=0) < 2:  # noqa: ASYNC110 - the other is, after a second
+                    await trio.sleep(0.01)
+            await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+        assert sorted(heard.values()) == [1, 2]
 
 
 async def test_a_server_nobody_relays_for_cannot_be_punched() -> None:
