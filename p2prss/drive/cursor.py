@@ -6,15 +6,13 @@ itself or to one subtree many times ends with an error at the first repeated key
 Source: hyperbee iterators/; spec/06-drive, "Reading the tree".
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from p2prss.drive.block_cache import BlockCache
 from p2prss.drive.btree import MAX_DEPTH, BeeEntry
 from p2prss.drive.errors import DriveError
 from p2prss.drive.key_range import KeyRange
-
-LoadKey = Callable[[int], Awaitable[bytes]]
 
 
 class _Branch(NamedTuple):

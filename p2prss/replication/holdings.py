@@ -19,10 +19,6 @@ class Holdings:
         """Whether it has the block."""
         return index < self.contiguous or self._bits.has(index)
 
-    def has_any(self, start: int, stop: int) -> bool:
-        """Whether it has a block of ``[start, stop)``."""
-        return start < min(self.contiguous, stop) or self._bits.any_set(start, stop)
-
     def has_all(self, start: int, stop: int) -> bool:
         """Whether it has every block of ``[start, stop)``."""
         return stop <= self.contiguous or self._bits.all_set(max(start, self.contiguous), stop)

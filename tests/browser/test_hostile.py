@@ -17,6 +17,8 @@ from tests.tools.make_podcast import png
 
 WIDTHS: Final = (390, 1024, 1600)
 
+TOO_WIDE_BY: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"  # pixels
+
 SCRIPT: Final = "<script>pwned=1;alert(1)</script>"
 SVG: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(2)"><script>alert(3)</script>'
@@ -120,10 +122,7 @@ async def test_a_hostile_feed_runs_nothing() -> None:
                 assert (
                     page.evaluate("document.querySelectorAll('iframe, object, embed, base').length") == 0
                 ), path
-                width = page.evaluate(
-                    "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-                )
-                assert width <= 0, path
+                assert page.evaluate(TOO_WIDE_BY) <= 0, path
             page.goto(f"{base}/shows/a-show")
             page.wait_for_timeout(800)  # what comes live is text as well
             assert SCRIPT in page.locator("[data-problem]").inner_text()
@@ -143,10 +142,7 @@ async def test_every_page_fits_and_every_control_has_a_name(width: int, scheme: 
             page.goto(f"{base}/?token={TOKEN}")
             for path in pages_of(feed, items):
                 page.goto(base + path)
-                over = page.evaluate(
-                    "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-                )
-                assert over <= 0, path
+                assert page.evaluate(TOO_WIDE_BY) <= 0, path
                 assert page.locator("h1").count() == 1, path
                 nameless = page.evaluate(
                     "[...document.querySelectorAll('a[href], button, input:not([type=hidden]), select')]"

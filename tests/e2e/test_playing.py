@@ -132,11 +132,10 @@ async def test_an_answer_never_ends_early_and_looks_whole(long_show: Show, tmp_p
         with pytest.raises(httpx.HTTPError):
             await play()
         assert got < episode.byte_length
-        started = trio.current_time()
-        tail = await client.get(episode.url, headers={"range": "bytes=-1000"})
+        with trio.fail_after(40):  # the limit is 10, and the machine may be busy
+            tail = await client.get(episode.url, headers={"range": "bytes=-1000"})
         assert tail.status_code == 503
         assert int(tail.headers["retry-after"]) > 0
-        assert trio.current_time() - started < 40  # the limit is 10, and the machine may be busy
 
 
 async def test_a_listener_goes_before_what_is_fetched_for_later(long_show: Show, tmp_path: Path) -> None:

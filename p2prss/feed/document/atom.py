@@ -14,7 +14,7 @@ from typing import Final
 from lxml import etree
 
 from p2prss.feed.document.dates import as_rfc2822
-from p2prss.feed.document.names import XML, XML_BASE, plain_name, text_of
+from p2prss.feed.document.names import XML, XML_BASE, child_named, text_of
 from p2prss.feed.document.rss_document import add, add_enclosure, add_image, finish, keep, new_channel
 
 _LANG: Final = f"{{{XML}}}lang"
@@ -70,7 +70,7 @@ class _Rewriter:
         return [child for name in names for child in self._source if self._name(child) == name]
 
     def _has(self, name: str) -> bool:
-        return any(isinstance(child.tag, str) and plain_name(child.tag) == name for child in self._source)
+        return child_named(self._source, name) is not None
 
     def _once(self, word: str) -> bool:
         """Whether it is the first time: RSS has each word once."""

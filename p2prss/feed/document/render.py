@@ -27,6 +27,7 @@ from p2prss.feed.document.names import (
     base_of,
     child_named,
     is_absolute,
+    name_of,
     places_in,
     plain_name,
     relative_links_in,
@@ -144,10 +145,9 @@ def _serve_item(item: etree._Element, source: ItemSource, serving: Serving) -> N
     _rewrite(item, source.base_url or serving.base_url, source.replacements)
     guid = date = None
     for child in item:
-        if isinstance(child.tag, str):
-            name = plain_name(child.tag)
-            guid = child if guid is None and name == "guid" else guid
-            date = child if date is None and name == "pubDate" else date
+        name = name_of(child)
+        guid = child if guid is None and name == "guid" else guid
+        date = child if date is None and name == "pubDate" else date
     if source.guid and (guid is None or not text_of(guid).strip()):
         if guid is None:
             guid = _add(item, _sibling_tag(item, "guid"))
@@ -299,11 +299,10 @@ def _add_show(item: etree._Element, show: Show) -> None:
     """RSS 2.0 ``source``; and the show's picture, unless the item has one of its own."""
     has_image = False
     for child in list(item):
-        if isinstance(child.tag, str):
-            name = plain_name(child.tag)
-            has_image = has_image or name == "itunes:image"
-            if name == "source":
-                item.remove(child)
+        name = name_of(child)
+        has_image = has_image or name == "itunes:image"
+        if name == "source":
+            item.remove(child)
     source = _add(item, _sibling_tag(item, "source"))
     source.set("url", show.feed_url)
     source.text = show.title

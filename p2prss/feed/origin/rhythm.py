@@ -15,7 +15,7 @@ from typing import Final
 
 from lxml import etree
 
-from p2prss.feed.document.names import plain_name
+from p2prss.feed.document.names import name_of
 
 MINUTE: Final = 60.0
 HOUR: Final = 60 * MINUTE
@@ -63,11 +63,12 @@ def read_hints(channel_xml: bytes, max_age_seconds: float | None = None) -> Hint
     channel = root.find("channel")
     times = 1.0
     for one in channel if channel is not None else ():
-        if not isinstance(one.tag, str):
+        name = name_of(one)
+        if not name:
             continue
         text = (one.text or "").strip()[:100]
         number = float(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
-        match plain_name(one.tag):
+        match name:
             case "ttl" if number is not None:
                 floor = max(floor, number * MINUTE)
             case "sy:updatePeriod":

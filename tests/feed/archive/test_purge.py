@@ -19,11 +19,6 @@ SPEC = Spec(episodes=5, megabytes=0.15, cover_side=32)
 GONE = replace(SPEC, drop=frozenset({1, 3}), revision=1)  # 1 is the oldest
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 async def served(studio: Studio, policy: RemovedPolicy | None = None) -> list[str | None]:
     """How the items that are served left, newest first."""
     archive = studio.archive

@@ -51,11 +51,6 @@ def show(tmp_path: Path) -> Show:
     return Show(tmp_path / "show")
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 async def assets_of(studio: Studio, place: int = 0) -> dict[str, Asset]:
     """By the last part of their addresses."""
     item = (await studio.archive.items())[place]

@@ -17,11 +17,6 @@ ITEM = '<item><guid>1</guid><enclosure url="/1.mp3" type="audio/mpeg"/></item>'
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "show").mkdir()
     (tmp_path / "show" / "feed.xml").write_text(f"<rss><channel><title>T</title>{ITEM}</channel></rss>")

@@ -36,11 +36,6 @@ def show(tmp_path: Path) -> Path:
     return tmp_path / "show"
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 async def media_of(studio: Studio) -> set[str]:
     """The hashes of what is really in the drive, checked against the names."""
     found = set()

@@ -292,11 +292,6 @@ def write(folder: Path, documents: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 async def guids(studio: Studio) -> set[str]:
     return {one.guid for one in await studio.archive.items() if one.removed_at is None}
 

@@ -55,11 +55,6 @@ def show(tmp_path: Path) -> Show:
     return show
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 def hash_of(data: bytes) -> str:
     return sha256(data).hexdigest()
 

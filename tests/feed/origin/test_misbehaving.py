@@ -41,11 +41,6 @@ def origin(show: Path) -> Iterator[QuietOrigin]:
         yield server
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 def feed_hits(origin: QuietOrigin, path: str = "*.xml") -> list[Hit]:
     suffix = path.removeprefix("*")
     return [hit for hit in origin.hits if hit.path.endswith(suffix)]

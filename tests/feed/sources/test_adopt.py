@@ -36,11 +36,6 @@ def show(tmp_path: Path) -> Path:
     return tmp_path / "show"
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 def episodes(show: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((show / "manifest.json").read_text())["episodes"]
     return found

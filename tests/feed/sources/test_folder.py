@@ -26,11 +26,6 @@ def source(folder: Path, state: MemoryState | None = None) -> FolderSource:
     return FolderSource(folder, "key", "hyper://key/", state or MemoryState())
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 async def look(studio: Studio, made: FolderSource) -> list[str]:
     """Mirror once; every file must come. Returns: the titles that are not removed, newest first."""
     report = await studio.update("unused", made=made)

@@ -17,11 +17,6 @@ FEED = """<rss version="2.0"><channel><title>A Site</title><link>https://site.ex
 ENCLOSURE = '<enclosure url="https://site.example/blog/audio/one%20two.mp3" length="1" type="audio/mpeg"/>'
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    return Studio(tmp_path / "scratch")
-
-
 def make(folder: Path, enclosure: str = ENCLOSURE, head: str = "") -> Path:
     (folder / "audio").mkdir(parents=True)
     shutil.copyfile(SILENCE / "silence.mp3", folder / "audio" / "one two.mp3")
