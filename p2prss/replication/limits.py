@@ -36,6 +36,9 @@ MAX_BLOCK_BYTES: Final = 15 * MIB
 MAX_QUEUED_REQUESTS: Final = 1024  # per peer
 MAX_SERVING: Final = 64  # requests per peer handed to the shell and not answered yet
 MAX_INVALID_REQUESTS: Final = 64  # per peer, before it is dropped
+UPLOAD_QUEUE_SECONDS: Final = 0.1  # that answers may wait for a slow link: what is urgent comes behind them
+MIN_UPLOAD_QUEUE: Final = 256 * KIB  # bytes, likewise of the slowest
+UPLOAD_RATE_SECONDS: Final = 0.05  # over which the speed of a link is measured
 
 # Announcements
 WANT_BLOCKS: Final = 2**21  # blocks; the reference's batch, and the largest want it accepts
@@ -62,7 +65,7 @@ class Limits:
     total_in_flight_bytes: int = 32 * MIB  # all peers together
     apply_bytes: int = 16 * MIB  # handed out as Apply and not applied yet
     waiting_bytes: int = 32 * MIB  # answers held back; what comes on top is thrown away and asked again
-    queued_bytes: int = 4 * MIB  # outgoing bytes per peer above which no more requests are answered
+    queued_bytes: int = 4 * MIB  # outgoing bytes per peer above which no more requests are answered, at most
 
 
 class UploadLimit(Protocol):

@@ -153,14 +153,14 @@ class Replicator:
                 pass
 
     def set_queued(self, peer: int, queued_bytes: int, now: float) -> None:
-        """Bytes on their way out to the peer: above ``Limits.queued_bytes`` it is not answered.
+        """Bytes on their way out to the peer: when they are many for its link it is not answered.
 
         The shell says so after it sent something and after it wrote something out.
         """
         self._now = now
         entry = self._peers.get(peer)
         if entry is not None:
-            entry.uploads.queued_bytes = queued_bytes
+            entry.uploads.set_queued(queued_bytes, now)
             self._server.pump(entry, now)
 
     def peers(self) -> list[PeerStatistics]:

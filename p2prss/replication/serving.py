@@ -1,7 +1,8 @@
 """The answering side: a peer's questions, waiting for their turn.
 
 Goals: a peer that asks for much while it reads little costs a bounded queue, not memory for answers; what
-is in front of a play head overtakes the rest. Non-goal: fairness between logs (the shell's batches).
+is in front of a play head overtakes the rest. It can overtake only what is not on its way out yet: so a slow
+link gets its answers bit by bit. Non-goal: fairness between logs (the shell's batches).
 """
 
 from collections import OrderedDict
@@ -15,6 +16,9 @@ from p2prss.replication.limits import (
     MAX_INVALID_REQUESTS,
     MAX_QUEUED_REQUESTS,
     MAX_SERVING,
+    MIN_UPLOAD_QUEUE,
+    UPLOAD_QUEUE_SECONDS,
+    UPLOAD_RATE_SECONDS,
     WASTED_BYTES,
     Limits,
     UploadLimit,
@@ -24,6 +28,7 @@ from p2prss.wire.messages import Data, NoData, NoDataReason, Request
 if TYPE_CHECKING:
     from p2prss.replication.peer import Peer
 
+_CLOCK_SECONDS = 0.001  # below which its readings tell nothing
 _PROOF_BYTES = 1024  # what an answer without a block, or the proof of one with, takes
 
 
@@ -33,10 +38,13 @@ class UploadQueue:
     __slots__ = (
         "_awaited",
         "_limits",
+        "_measured_since",
+        "_most_queued",
         "_normal",
         "_serving",
         "_serving_bytes",
         "_urgent",
+        "_written",
         "delayed_until",
         "invalid",
         "queued_bytes",
@@ -47,6 +55,9 @@ class UploadQueue:
         self.queued_bytes: int | None = None  # on their way out; None until the shell says
         self.delayed_until = -inf  # by an upload limit
         self._limits = limits
+        self._most_queued = limits.queued_bytes  # for its link as it is
+        self._written = 0  # bytes that went out since ``_measured_since``, while others waited
+        self._measured_since = inf  # while nothing waits
         self._urgent: OrderedDict[int, Request] = OrderedDict()
         self._normal: OrderedDict[int, Request] = OrderedDict()
         self._serving: dict[int, tuple[Request, int]] = {}  # by ``id()``: cancelled ones keep their place,
@@ -71,12 +82,32 @@ class UploadQueue:
         request = self._awaited.pop(request_id, None)
         return None if request is None else self._serving[id(request)][1]
 
+    def set_queued(self, queued_bytes: int, now: float) -> None:
+        """So many bytes are on their way out; that they become fewer tells how fast the link is."""
+        before, self.queued_bytes = self.queued_bytes or 0, queued_bytes
+        if self._measured_since == inf:
+            if queued_bytes:
+                self._written, self._measured_since = 0, now
+            return
+        if queued_bytes >= before:
+            return
+        self._written += before - queued_bytes
+        seconds = now - self._measured_since
+        most = self._most_queued
+        if seconds >= UPLOAD_RATE_SECONDS or self._written >= most // 2:
+            fitting = int(self._written / max(seconds, _CLOCK_SECONDS) * UPLOAD_QUEUE_SECONDS)
+            fitting = min(max(fitting, most // 2), 2 * most)  # one hitch is no slow link
+            self._most_queued = min(max(fitting, MIN_UPLOAD_QUEUE), self._limits.queued_bytes)
+            self._written, self._measured_since = 0, now
+        if not queued_bytes:
+            self._measured_since = inf
+
     def has_room(self, cost: int) -> bool:
         """Whether one more answer of about ``cost`` bytes may be built now."""
         if len(self._serving) >= MAX_SERVING:
             return False
         ahead = (self.queued_bytes or 0) + self._serving_bytes
-        return ahead < self._limits.queued_bytes and (not ahead or ahead + cost <= self._limits.queued_bytes)
+        return not ahead or ahead + cost <= self._most_queued
 
     def peek(self) -> Request:
         """The next request; the queue is not empty."""
