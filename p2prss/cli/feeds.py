@@ -60,19 +60,21 @@ def publish(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Media of episodes since that day.")
     ] = None,
     no_media: Annotated[bool, typer.Option("--no-media", help="The feed's text only.")] = False,
-    no_alternates: Annotated[
-        bool,
+    alternates: Annotated[
+        bool | None,
         typer.Option(
-            "--no-alternates", help="Not the other editions of episodes (podcast:alternateEnclosure)."
+            "--alternates/--no-alternates",
+            help="The other editions of episodes as well (podcast:alternateEnclosure), or not.",
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
     recapture: Annotated[
-        Literal["never", "on-change", "keep-both"],
+        Literal["never", "on-change", "keep-both"] | None,
         typer.Option(
             help="Where the source announces that an episode's file has changed: keep the first capture; "
             "replace it; or keep the new one beside it.",
         ),
-    ] = "never",
+    ] = None,
     removed: Removed = None,
     adopt: Annotated[
         Path | None,
@@ -125,6 +127,10 @@ def publish(
         bool,
         typer.Option("--allow-locked", help="Publish a feed that its publisher has locked: you may."),
     ] = False,
+    forget_options: Annotated[
+        bool,
+        typer.Option("--forget-options", help="Drop what was asked for of SOURCE before, credentials too."),
+    ] = False,
     unlisted: Annotated[
         bool,
         typer.Option("--unlisted", help="Announce it nowhere: it reaches whom you give link and address."),
@@ -151,6 +157,9 @@ def publish(
     audio becomes a podcast by its tags and, if there is one, its show.toml; a site is published with its
     pages; of an OPML list each feed gets its own key.
 
+    What is asked for is saved in the home: `p2prss up` does it again, and so does this command, except where
+    an option says otherwise. So are credentials, which never leave the home. --forget-options starts afresh.
+
     A source that wants a token: `p2prss publish URL --credentials FILE --allow-private`
 
     Example: `p2prss publish https://example.org/feed.xml`
@@ -159,11 +168,13 @@ def publish(
     from p2prss.node.source_access import source_access
 
     access = source_access(
-        user_agent=user_agent, private_hosts=allow_private_host or (), credentials=credentials
+        user_agent=user_agent, private_hosts=allow_private_host or (), credentials=credentials, environ={}
     )
     if websub_callback is not None and no_http:
         raise UsageError("--websub-callback needs the HTTP server: leave out --no-http")
-    wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
+    wanted = None
+    if latest is not None or all_ or since is not None or no_media:
+        wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
     order = PublishOrder(
         source=source,
         once=once,
@@ -173,12 +184,13 @@ def publish(
         access=access,
         websub_callback=websub_callback,
         confirmed=yes,
-        alternates=not no_alternates,
+        alternates=alternates,
         recapture=recapture,
         removed=RemovedPolicy(removed) if removed else None,
         allow_private=allow_private,
         allow_locked=allow_locked,
         unlisted=unlisted,
+        forget_options=forget_options,
         adopt=adopt,
     )
     apps = public_url, trust_proxy, http_host, ready_only, lan_http, lan_http_port

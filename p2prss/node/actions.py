@@ -8,7 +8,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,6 +16,7 @@ import trio
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import P2prssError, StorageError, UsageError
+from p2prss.feed.origin.access import Access
 from p2prss.feed.origin.url import redact, source_url
 from p2prss.node.control import node_status
 from p2prss.node.duties import carry_out
@@ -27,7 +27,6 @@ from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import DEFAULT_LATEST, FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.page_token import read_token
 from p2prss.node.saved_feeds import Role, SavedFeed
-from p2prss.node.source_access import source_access
 from p2prss.serve.actions import AddRequest, DiskUse, FeedState, Work
 
 if TYPE_CHECKING:
@@ -177,20 +176,16 @@ class NodeActions:
             return SeedOrder((saved.key,))
         if saved.role is Role.FOLLOW:
             return FollowOrder(saved.key, wanted=Wanted(latest=saved.latest, since=saved.since))
-        wanted, mirrored = Wanted(), False
+        mirrored = False
         with suppress(P2prssError), trio.move_on_after(OTHERS_SECONDS):
-            feed = await self._node.opener.open(saved, eager=False)
-            if feed.drive.version > 1:
-                policy, mirrored = (await feed.archive.info()).policy, True
-                wanted = Wanted(latest=policy.latest if policy.media else 0, since=policy.since)
+            mirrored = (await self._node.opener.open(saved, eager=False)).drive.version > 1
         return PublishOrder(
             saved.source or "",
-            wanted=wanted,
             confirmed=mirrored,
             allow_private=True,
             allow_locked=mirrored,
             unlisted=saved.unlisted,
-            access=replace(source_access(), source_may_be_private=not saved.from_list),
+            access=Access(source_may_be_private=not saved.from_list),
         )
 
     async def _keep(self, order: Order, label: str, outcome: "_Outcome") -> None:

@@ -24,22 +24,23 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class PublishOrder:
-    """Mirror a source into a feed and share it."""
+    """Mirror a source into a feed and share it. What is None is done as it was asked for last."""
 
     source: str
     once: bool = False
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: Wanted | None = None  # first: all
     name: str | None = None
-    interval: float | None = None  # seconds between looks at the source; None: by the show's own rhythm
+    interval: float | None = None  # seconds between looks at the source; first: by the show's own rhythm
     websub_callback: str | None = None  # where hubs reach this node
-    access: Access = field(default_factory=Access)
+    access: Access = field(default_factory=Access)  # its members count where they are not as usual
     confirmed: bool = False  # fetch even a very large show without asking
-    recapture: str = "never"  # a ``feed.model.Recapture``
-    alternates: bool = True  # mirror other editions of the enclosures as well
+    recapture: str | None = None  # a ``feed.model.Recapture``; first: never
+    alternates: bool | None = None  # mirror other editions of the enclosures as well; first: yes
     removed: RemovedPolicy | None = None  # None: as it was asked for last
     allow_private: bool = False  # publish even what only some may read, by its address
     allow_locked: bool = False  # publish even what its publisher has locked
     unlisted: bool = False  # announce it nowhere, now and later
+    forget_options: bool = False  # what was asked for before counts no longer
     adopt: Path | None = None  # a folder of another program's downloads, to take over instead of fetching
 
 

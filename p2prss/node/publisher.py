@@ -30,6 +30,7 @@ from p2prss.feed.mirroring.report import (
 )
 from p2prss.feed.mirroring.shelf import MadeFeed
 from p2prss.feed.model import CapturePolicy, RemovedPolicy
+from p2prss.feed.origin.access import Access
 from p2prss.feed.origin.rhythm import Hints, read_hints
 from p2prss.feed.origin.url import redact, secrets_of, source_url
 from p2prss.feed.origin.websub import find_offer
@@ -41,6 +42,7 @@ from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder
 from p2prss.node.permission import Permission
 from p2prss.node.polling import Polling, in_words
+from p2prss.node.saved_feeds import Asked
 from p2prss.units import GB
 
 STATE_KIND: Final = "mirror"
@@ -58,6 +60,8 @@ class Publisher:
         self,
         feed: OpenFeed,
         order: PublishOrder,
+        asked: Asked,
+        access: Access,
         *,
         store: Store,
         scratch: Path,
@@ -77,17 +81,17 @@ class Publisher:
         self._on_title = on_title
         self._on_text = on_text
         self._key = format_key(feed.key)
-        fixed = order.interval
+        fixed = asked.interval
         if fixed is None and not source_url(order.source).startswith("http"):
             fixed = LOCAL_INTERVAL
         self._polling = Polling(store, self._key, fixed_seconds=fixed)
         self._asked = trio.Event()
         self.hub: HubSubscriber | None = None
-        if order.websub_callback is not None:
+        if asked.websub_callback is not None:
             self.hub = HubSubscriber(
                 order.source,
-                order.websub_callback,
-                order.access,
+                asked.websub_callback,
+                access,
                 on_news=self.look_now,
                 tell=lambda text: emit(Notice(message=text, key=self._key, level=1)),
             )
@@ -103,13 +107,13 @@ class Publisher:
             scratch=scratch,
             state=FeedRecord(store, STATE_KIND, self._key),
             captures=FeedRecord(store, CAPTURES_KIND, self._key),
-            policy=_policy(order),
+            policy=asked.policy or CapturePolicy(),
             removed=feed.saved.removed or RemovedPolicy.KEEP,
             may_fetch=self._may_fetch,
             permit=permission.check,
             made=made,
             shelf=shelf,
-            access=order.access,
+            access=access,
         )
 
     async def run(self, *, once: bool) -> None:
@@ -255,17 +259,6 @@ class FeedRecord:
 def now_utc() -> datetime:
     """The time, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
-
-
-def _policy(order: PublishOrder) -> CapturePolicy:
-    wanted = order.wanted
-    return CapturePolicy(
-        media=wanted.latest != 0,
-        latest=wanted.latest or None,
-        since=wanted.since,
-        alternates=order.alternates,
-        recapture=order.recapture,
-    )
 
 
 def _words(what: Announced) -> str:

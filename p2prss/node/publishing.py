@@ -1,19 +1,24 @@
 """Publishing: a node mirrors a source into a feed of its own."""
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
-from p2prss.errors import FeedError, FetchError, LockedFeedError, UsageError
+from p2prss.errors import FeedError, FetchError, LockedFeedError, P2prssError, UsageError
+from p2prss.feed.model import CapturePolicy
+from p2prss.feed.origin.access import USER_AGENT, Access
 from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
 from p2prss.feed.sources.adopt import AdoptShelf
 from p2prss.node.events import Ready
 from p2prss.node.hub_subscriber import check_callback
+from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder
 from p2prss.node.publisher import Confirm, Publisher
-from p2prss.node.saved_feeds import Role, new_feed, new_seed_name
+from p2prss.node.saved_feeds import Asked, Role, new_feed, new_seed_name
+from p2prss.node.source_access import source_access
 from p2prss.node.sources import open_source
 
 if TYPE_CHECKING:
@@ -42,6 +47,10 @@ async def publish_feed(
     feed = await node.open_saved(saved, eager=False)
     if feed.conflict is not None:
         raise feed.conflict
+    asked = _what_is_asked(order, await _asked_before(feed, order))
+    feed.saved = node.saved.save(msgspec.structs.replace(feed.saved, asked=asked))
+    if order.once or node.http_url is None:  # hubs have nobody to call
+        asked = msgspec.structs.replace(asked, websub_callback=None)
     node.library.add(feed)
     node.library.ready = True
     told: list[Ready] = []
@@ -59,6 +68,8 @@ async def publish_feed(
         publisher = Publisher(
             feed,
             order,
+            asked,
+            _access(asked, may_be_private=order.access.source_may_be_private),
             store=node.store,
             scratch=node.settings.home.incoming,
             emit=node.emit,
@@ -81,6 +92,49 @@ async def publish_feed(
     finally:
         if feed.drive.version <= 1 and not is_kept:  # not even its text was ever read
             node.delete_feed(feed)
+
+
+async def _asked_before(feed: OpenFeed, order: PublishOrder) -> Asked:
+    """What was asked for the last time; of a home that did not save it, what the mirror tells of it."""
+    if order.forget_options:
+        return Asked()
+    if feed.saved.asked is not None:
+        return feed.saved.asked
+    policy = None
+    if feed.drive.version > 1:
+        with suppress(P2prssError):  # the mirror meets it too, and tells
+            policy = (await feed.archive.info()).policy
+    return Asked(policy=policy)
+
+
+def _what_is_asked(order: PublishOrder, before: Asked) -> Asked:
+    """What was asked for until now, and on top of it what the order says."""
+    policy, wanted, access = before.policy or CapturePolicy(), order.wanted, order.access
+    if wanted is not None:
+        media, latest = wanted.latest != 0, wanted.latest or None
+        policy = msgspec.structs.replace(policy, media=media, latest=latest, since=wanted.since)
+    if order.alternates is not None:
+        policy = msgspec.structs.replace(policy, alternates=order.alternates)
+    if order.recapture is not None:
+        policy = msgspec.structs.replace(policy, recapture=order.recapture)
+    return Asked(
+        policy=policy,
+        interval=order.interval if order.interval is not None else before.interval,
+        websub_callback=order.websub_callback or before.websub_callback,
+        user_agent=access.user_agent if access.user_agent != USER_AGENT else before.user_agent,
+        private_hosts=access.private_hosts or before.private_hosts,
+        credentials=access.credentials or before.credentials,
+    )
+
+
+def _access(asked: Asked, *, may_be_private: bool) -> Access:
+    """How the source is approached, with the hosts that the environment of this run allows."""
+    return Access(
+        user_agent=asked.user_agent or USER_AGENT,
+        private_hosts=(*asked.private_hosts, *source_access().private_hosts),
+        credentials=asked.credentials,
+        source_may_be_private=may_be_private,
+    )
 
 
 def source_of(order: PublishOrder) -> str:

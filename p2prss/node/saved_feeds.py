@@ -12,7 +12,8 @@ import msgspec
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import StorageError, UsageError
-from p2prss.feed.model import RemovedPolicy
+from p2prss.feed.model import CapturePolicy, RemovedPolicy
+from p2prss.feed.origin.access import PrivateHost
 from p2prss.log.store import Store
 from p2prss.node.link_text import FeedLink
 
@@ -26,6 +27,23 @@ class Role(StrEnum):
     PUBLISH = "publish"
     FOLLOW = "follow"
     SEED = "seed"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a source of ours is to be mirrored, as its user last asked for it; it never leaves the home.
+
+    ``policy`` is None only in records from before there were any of these: then it is the mirror's.
+    """
+
+    policy: CapturePolicy | None = None
+    interval: float | None = None  # seconds between looks; None: by the show's own rhythm
+    websub_callback: str | None = None
+    user_agent: str | None = None  # None: as we introduce ourselves to everybody
+    private_hosts: tuple[PrivateHost, ...] = ()
+    credentials: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return "Asked(…)"  # it may hold secrets
 
 
 class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,6 +63,7 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     peers: tuple[str, ...] = ()
     withdrawn: datetime | None = None  # one of ours that we took back
     from_list: bool = False  # its address came from a list of feeds, not from the user
+    asked: Asked | None = None  # of a feed of ours
     unlisted: bool = False  # announced nowhere: only who knows key and address comes to it
 
     @property

@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.conftest import Serve
 from tests.e2e.program import Start, fetch, run
 from tests.e2e.show import SMALL, Show
+from tests.fakes.quiet_origin import QuietOrigin
 
 TOKEN = "geheim-token-4711"
 FEED = """<rss version="2.0"><channel><title>Tiny</title>
@@ -66,6 +67,13 @@ async def test_a_feed_that_moved_is_told_and_asked_for_there(
     assert status["source"]["moved_to"] == origin.feed_url  # without what may be a secret
 
 
+def assert_private(home: Path) -> None:
+    """The token is in the home's database, which is for the owner alone, and nowhere else."""
+    kept = list(files_with(home, TOKEN))
+    assert {path.name for path in kept} <= {"store.sqlite", "store.sqlite-wal"}
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
+
+
 @pytest.mark.parametrize(
     ("rule", "code", "words"),
     [
@@ -85,7 +93,7 @@ async def test_how_a_publish_that_cannot_begin_ends(
     assert words in done.error
 
 
-async def test_credentials_stay_in_their_file(serve: Serve, folder: Path, tmp_path: Path) -> None:
+async def test_credentials_are_for_the_owner_of_the_home(serve: Serve, folder: Path, tmp_path: Path) -> None:
     origin = serve(folder)
     home, file = tmp_path / "home", tmp_path / "credentials"
     home.mkdir(mode=0o755)
@@ -97,7 +105,7 @@ async def test_credentials_stay_in_their_file(serve: Serve, folder: Path, tmp_pa
     assert "--allow-private" in (await run(*publish, home=home, code=2)).error
     done = await run("-v", *publish, "--allow-private", "--user-agent", "mine/1", home=home)
     assert TOKEN not in done.stdout + done.stderr
-    assert not list(files_with(home, TOKEN))
+    assert_private(home)
     assert {hit.headers["authorization"] for hit in origin.hits} == {f"Bearer {TOKEN}"}
     assert {hit.headers["user-agent"] for hit in origin.hits} == {"mine/1"}
 
@@ -111,9 +119,7 @@ async def test_the_password_of_an_address_is_for_the_owner_of_the_home(
     source = origin.feed_url.replace("//", f"//ada:{TOKEN}@")
     done = await run("-v", "publish", source, "--once", "--allow-private", home=home)
     assert TOKEN not in done.stdout + done.stderr
-    found = list(files_with(home, TOKEN))
-    assert {path.name for path in found} <= {"store.sqlite", "store.sqlite-wal"}
-    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in found)
+    assert_private(home)
     listed = await run("list", home=home)
     assert TOKEN not in listed.stdout
 
@@ -159,3 +165,51 @@ async def test_the_two_kinds_of_private_are_told_apart() -> None:
         "--allow-private <bool> Publish a source that only some may read, with a password or a token." in text
     )
     assert "though it is on the local network" in text
+
+
+def identities(origin: QuietOrigin) -> set[tuple[str | None, str | None]]:
+    return {(hit.headers.get("authorization"), hit.headers.get("user-agent")) for hit in origin.hits}
+
+
+async def test_what_was_asked_for_is_done_again(
+    serve: Serve, start: Start, folder: Path, tmp_path: Path
+) -> None:
+    origin = serve(folder)
+    text = FEED.format(ENCLOSURE.format(origin.url.rstrip("/")))
+    (folder / "feed.xml").write_text(text)
+    home, file = tmp_path / "home", tmp_path / "credentials"
+    file.write_text(f"Authorization: Bearer {TOKEN}\n")
+    file.chmod(0o600)
+    publish = ("publish", origin.feed_url, "--allow-private")
+    options = ("--credentials", file, "--user-agent", "mine/1", "--interval", "1h", "--no-media")
+    done = await run(*publish, "--once", *options, home=home)
+    assert done.events("published")[-1]["media_files"] == 0
+    file.unlink()
+    origin.clear_hits()
+
+    node = await start("up", "--http", "127.0.0.1:0", home=home)
+    ready = await node.event("ready")
+    published = await node.event("published")
+    assert published["media_files"] == 0
+    assert 3000 < (await node.event("waiting"))["seconds"] < 4500
+    assert identities(origin) == {(f"Bearer {TOKEN}", "mine/1")}
+    token = str((await run("page", home=home)).lines[0]["page"]).partition("token=")[2]
+    status = await fetch(f"{ready['http']}/api/v1/status", authorization=f"Bearer {token}")
+    assert status.status_code == 200
+    assert TOKEN not in status.text
+    for command in ("status", "list"):
+        told = await run("-v", command, home=home)
+        assert TOKEN not in told.stdout + told.stderr
+    await node.stop()
+    assert TOKEN not in node.stderr + str(node.lines)
+
+    origin.clear_hits()
+    done = await run(*publish, "--once", "--all", "--user-agent", "mine/2", home=home)
+    assert done.events("published")[-1]["media_files"] == 1
+    assert identities(origin) == {(f"Bearer {TOKEN}", "mine/2")}
+
+    origin.clear_hits()
+    await run(*publish, "--once", "--forget-options", home=home)
+    [(authorization, agent)] = identities(origin)
+    assert authorization is None
+    assert str(agent).startswith("p2prss/")
