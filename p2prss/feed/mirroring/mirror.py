@@ -1,7 +1,8 @@
 """One update of a mirror: from the origin's feed to a signed drive.
 
-First the feed with all item XML in one step (``changes``), then the media, newest first (``capture``),
-at last what follows from the rest. What did not change is not written: then the drive keeps its version.
+First the feed is read (``origin_feed``) and all item XML written in one step (``changes``), then the media,
+newest first (``capture``), at last what follows from the rest. What did not change is not written: then the
+drive keeps its version.
 """
 
 from collections.abc import Awaitable, Callable
