@@ -57,10 +57,12 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
     context = Context.of(ctx)
 
     async def main() -> None:
+        from p2prss.node.control import node_runs
         from p2prss.node.home_paths import HomePaths
         from p2prss.node.inspection import feed_status
 
-        found = await feed_status(HomePaths.find(context.home_option), feed)
+        home = HomePaths.find(context.home_option)
+        found = await feed_status(home, feed)
         for one in found:
             context.output.data(one)
         context.output.table(
@@ -93,9 +95,9 @@ def status(ctx: typer.Context, feed: OptionalFeed = None) -> None:
                 context.output.talk(f"{one.slug or one.key}: {printable(problem)}")
             if one.source is not None and one.source.next_look is not None:
                 planned = f"{one.source.next_look:%Y-%m-%d %H:%M} UTC"
-                context.output.talk(
-                    f"{one.slug or one.key}: the next look at the source is at {planned}", level=1
-                )
+                runs = await node_runs(home)
+                when = f"at {planned}" if runs else f"when its node runs next, not before {planned}"
+                context.output.talk(f"{one.slug or one.key}: the next look at the source is {when}", level=1)
 
     context.run(main)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
 
-from p2prss.errors import StorageError
+from p2prss.errors import CorruptLogError, StorageError
 from p2prss.log import flat_tree
 from p2prss.log.data_file import DataFile, Extent, StagedBlocks
 from p2prss.log.database import Database
@@ -318,5 +318,7 @@ def _encode_roots(head: Head) -> bytes:
 
 
 def _decode_head(fork: int, length: int, roots: bytes, signature: bytes) -> Head:
+    if len(roots) % _ROOT.size:
+        raise CorruptLogError("the stored head of a log is damaged")
     nodes = tuple(TreeNode(*fields) for fields in _ROOT.iter_unpack(roots))
     return Head(fork, length, sum(node.size for node in nodes), nodes, signature)

@@ -168,7 +168,20 @@ class NodeActions:
         self._node.library.ready = True
 
     async def _keep_saved(self, saved: SavedFeed) -> None:
+        if saved.withdrawn is not None:
+            await self._share_withdrawal(saved)
+            return
         await self._keep(await self._order_of(saved), saved.label, _Outcome())
+
+    async def _share_withdrawal(self, saved: SavedFeed) -> None:
+        """Whoever asks for a feed that we took back is told so; its source is not published again."""
+        try:
+            await self._node.open_saved(saved, eager=False)
+        except P2prssError as error:
+            self._node.emit(Error(code=error.exit_code, message=f"{saved.label}: {error}"))
+            return
+        text = f"{saved.label} was taken back on {saved.withdrawn:%Y-%m-%d}; whoever asks for it is told"
+        self._node.emit(Notice(message=text, key=saved.key))
 
     async def _order_of(self, saved: SavedFeed) -> Order:
         """What was asked for when it was saved."""

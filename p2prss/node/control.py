@@ -338,6 +338,15 @@ async def ask_status(home: HomePaths) -> NodeStatus:
         raise P2prssError(f"the node of {home.path} is of another version: {error}") from error
 
 
+async def node_runs(home: HomePaths) -> bool:
+    """Whether a node of this home answers."""
+    try:
+        await ask_status(home)
+    except P2prssError:
+        return False
+    return True
+
+
 async def list_peers(home: HomePaths, feed: str | None) -> tuple[NodeStatus, list[PeerStatus]]:
     """The peers of a running node, of one feed or of all.
 

@@ -12,8 +12,8 @@ from p2prss.errors import GoneError, OriginBusyError, P2prssError
 from p2prss.feed.origin.rhythm import HISTORY, Hints, next_look, next_try, until
 from p2prss.feed.origin.url import redact
 from p2prss.log.store import Store
+from p2prss.node.saved_feeds import POLL_KIND
 
-KIND: Final = "poll"
 JITTER: Final = 0.1  # share of the time between looks by which they are spread
 
 
@@ -32,7 +32,7 @@ class PollState(msgspec.Struct, frozen=True, omit_defaults=True):
     def load(cls, store: Store, key: str) -> "PollState":
         """That of a feed; an unreadable one is as good as none."""
         try:
-            return msgspec.json.decode(store.get_record(KIND, key) or b"{}", type=cls)
+            return msgspec.json.decode(store.get_record(POLL_KIND, key) or b"{}", type=cls)
         except msgspec.MsgspecError:
             return cls()
 
@@ -74,7 +74,7 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
         if self.failures:
             told.append(f"the last {self.failures} looks at the source failed: {self.problem}")
         if self.failures and self.next_look:
-            told.append(f"the next is planned for {self.next_look:%Y-%m-%d %H:%M} UTC")
+            told.append(f"while a node runs, the next is planned for {self.next_look:%Y-%m-%d %H:%M} UTC")
         return "; ".join(told)
 
 
@@ -117,7 +117,7 @@ class Polling:
         seconds *= self._random.uniform(1, 1 + 2 * JITTER) if state.failures else self._spread()
         next_at = None if seconds == inf else until(now, seconds)
         self.state = msgspec.structs.replace(state, looked_at=now, next_at=next_at)
-        self._store.put_record(KIND, self._key, msgspec.json.encode(self.state))
+        self._store.put_record(POLL_KIND, self._key, msgspec.json.encode(self.state))
         return seconds
 
     def _spread(self) -> float:

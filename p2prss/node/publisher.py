@@ -42,10 +42,9 @@ from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder
 from p2prss.node.permission import Permission
 from p2prss.node.polling import Polling, in_words
-from p2prss.node.saved_feeds import Asked
+from p2prss.node.saved_feeds import STATE_KIND, Asked
 from p2prss.units import GB
 
-STATE_KIND: Final = "mirror"
 NEWS_GAP_SECONDS: Final = 10.0  # between looks, however often a hub tells of news
 LOCAL_INTERVAL: Final = 1800.0  # seconds between looks at a source on this machine
 

@@ -12,12 +12,18 @@ import msgspec
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import StorageError, UsageError
+from p2prss.feed.mirroring.capture_memory import CAPTURES_KIND
 from p2prss.feed.model import CapturePolicy, RemovedPolicy
 from p2prss.feed.origin.access import PrivateHost
 from p2prss.log.store import Store
 from p2prss.node.link_text import FeedLink
 
 KIND: Final = "feed"
+STATE_KIND: Final = "mirror"  # of records, as all of these: what the last update of a mirror has found
+FOLDER_KIND: Final = "folder"  # what is known of a folder of media
+SITE_KIND: Final = "site"  # likewise of a folder with a site
+POLL_KIND: Final = "poll"  # of the looks at a source
+FEED_KINDS: Final = (STATE_KIND, CAPTURES_KIND, FOLDER_KIND, SITE_KIND, POLL_KIND)  # by the feed's key
 MAX_SLUG_LENGTH: Final = 48  # characters
 
 
@@ -131,8 +137,9 @@ class SavedFeeds:
         return feed
 
     def delete(self, feed: SavedFeed) -> None:
-        """Forget it; its logs are removed by the caller."""
-        self._store.delete_record(KIND, feed.key)
+        """Forget it, and all small records of it; its logs are removed by the caller."""
+        for kind in (KIND, *FEED_KINDS):
+            self._store.delete_record(kind, feed.key)
 
     def _new_slug(self, title: str) -> str:
         taken = {feed.slug for feed in self.all()}

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
 import trio
@@ -16,9 +15,7 @@ from p2prss.feed.sources.show_settings import SETTINGS_NAME
 from p2prss.feed.sources.site import find_site
 from p2prss.log.store import Store
 from p2prss.node.publisher import FeedRecord
-
-FOLDER_KIND: Final = "folder"  # of records: what is known of a folder of media
-SITE_KIND: Final = "site"  # likewise of a folder with a site
+from p2prss.node.saved_feeds import FOLDER_KIND, SITE_KIND
 
 
 async def open_source(url: str, key: CoreKey, store: Store) -> MadeFeed | None:

@@ -187,6 +187,9 @@ async def test_what_was_asked_for_is_done_again(
     file.unlink()
     origin.clear_hits()
 
+    seen = await run("-v", "status", home=home, as_json=False)
+    assert "when its node runs next" in seen.stdout + seen.stderr
+
     node = await start("up", "--http", "127.0.0.1:0", home=home)
     ready = await node.event("ready")
     published = await node.event("published")

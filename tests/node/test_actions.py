@@ -1,17 +1,21 @@
 """What the page has a running node do: feeds come and go, and are there after a restart."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from p2prss.crypto.key_text import format_key
+from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FetchError, P2prssError, UsageError
 from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.node.duties import carry_out
-from p2prss.node.events import Error, Notice, Ready, Synced
+from p2prss.node.events import Error, Event, Notice, Published, Ready, Synced, Waiting
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.node import Node, open_node
 from p2prss.node.orders import PublishOrder
@@ -86,8 +90,49 @@ async def test_a_web_address_is_published_and_comes_back(tmp_path: Path) -> None
             await node.actions.run_saved()
             ready: Ready = await told.wait(Ready)
             assert ready.key == format_key(key)
+            await told.wait(Waiting)
+            assert {"feed", "mirror", "poll"} <= set(kinds_of(tmp_path / "home", key))
             await node.actions.remove(key)
             assert node.saved.all() == []
+        assert kinds_of(tmp_path / "home", key) == []
+
+
+def kinds_of(home: Path, key: CoreKey) -> list[str]:
+    """The kinds of all records that a home has of a feed."""
+    with closing(sqlite3.connect(HomePaths(home).database)) as database:
+        rows = database.execute("SELECT kind FROM record WHERE key = ?", (format_key(key),)).fetchall()
+    return [kind for (kind,) in rows]
+
+
+async def until(told: Told, kinds: set[type[Event]]) -> list[Event]:
+    """All events until one of each of these was told."""
+    heard: list[Event] = []
+    with trio.fail_after(20):
+        while not kinds <= {type(event) for event in heard}:
+            heard.append(await told.receive.receive())
+    return heard
+
+
+async def test_one_feed_that_cannot_be_opened_does_not_hinder_the_others(tmp_path: Path) -> None:
+    keys = []
+    for name in ("damaged", "fine", "withdrawn"):
+        await trio.Path(tmp_path / name).mkdir()
+        source = await trio.to_thread.run_sync(make_demo_show, tmp_path / name)
+        async with node_at(tmp_path / "home") as (node, _):
+            await carry_out(node, PublishOrder(str(source), once=True), no)
+            keys.append(node.feeds[0].key)
+            if name == "withdrawn":
+                saved = node.feeds[0].saved
+                node.saved.save(msgspec.structs.replace(saved, withdrawn=datetime.now(UTC)))
+    with closing(sqlite3.connect(HomePaths(tmp_path / "home").database)) as database, database:
+        assert database.execute("UPDATE core SET roots = x'00' WHERE key = ?", (keys[0],)).rowcount == 1
+    async with node_at(tmp_path / "home") as (node, told):
+        await node.actions.run_saved()
+        heard = await until(told, {Error, Published, Notice})
+        assert [event.code for event in heard if isinstance(event, Error)] == [4]
+        assert {event.key for event in heard if isinstance(event, Published)} == {format_key(keys[1])}
+        assert {feed.key for feed in node.feeds} == set(keys[1:])
+        assert len(node.saved.all()) == 3  # what was taken back is not published anew
 
 
 async def test_what_cannot_be_added_leaves_nothing_behind(tmp_path: Path) -> None:

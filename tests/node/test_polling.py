@@ -11,7 +11,8 @@ import pytest
 from p2prss.errors import FetchError, GoneError, OriginBusyError
 from p2prss.feed.origin.rhythm import Hints
 from p2prss.log.store import Store
-from p2prss.node.polling import KIND, Polling, PollState, in_words
+from p2prss.node.polling import Polling, PollState, in_words
+from p2prss.node.saved_feeds import POLL_KIND
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 DAILY = [NOW - timedelta(days=days) for days in range(1, 30)]
@@ -73,7 +74,7 @@ def test_what_is_gone_is_not_looked_at_again(store: Store) -> None:
 
 
 def test_an_unreadable_record_is_none(store: Store) -> None:
-    store.put_record(KIND, "key", b"{")
+    store.put_record(POLL_KIND, "key", b"{")
     assert PollState.load(store, "key") == PollState()
 
 
