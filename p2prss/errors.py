@@ -27,7 +27,6 @@ P2prssError                   has exit_code; its text is one line that names the
 │   │   └── RefusedError          3: asked again soon, it would answer the same: it is gone, or no such file
 │   │       └── GoneError             3: the origin says that it is gone for good
 │   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
-│   ├── LockedFeedError         1: its publisher does not want it published by others
 │   └── WithdrawnFeedError      1: its publisher has taken it back
 └── TryAgainError             75: the same command may succeed later
     └── OriginBusyError         75: the origin asks to come back later (has wait_seconds)
@@ -157,10 +156,6 @@ class RefusedError(FetchError):
 
 class GoneError(RefusedError):
     """An origin says that what was asked for is gone for good."""
-
-
-class LockedFeedError(FeedError):
-    """A feed's publisher does not want it published by others."""
 
 
 class FeedFormatError(FeedError):

@@ -125,7 +125,7 @@ def publish(
     ] = None,
     allow_locked: Annotated[
         bool,
-        typer.Option("--allow-locked", help="Publish a feed that its publisher has locked: you may."),
+        typer.Option("--allow-locked", help="Announce a feed that its publisher has locked: you have leave."),
     ] = False,
     forget_options: Annotated[
         bool,

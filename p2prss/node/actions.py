@@ -196,7 +196,6 @@ class NodeActions:
             saved.source or "",
             confirmed=mirrored,
             allow_private=True,
-            allow_locked=mirrored,
             unlisted=saved.unlisted,
             access=Access(source_may_be_private=not saved.from_list),
         )

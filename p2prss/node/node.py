@@ -171,13 +171,32 @@ class Node:
         feed = await self.opener.open(saved, eager=eager)
         self.feeds.append(feed)
         topic = feed.db.log.discovery_key
-        if saved.unlisted:
-            return feed
+        if not (saved.unlisted or saved.reserved):
+            self._share(topic, eager=eager)
+        return feed
+
+    def announce_if(self, feed: OpenFeed, allowed: bool, by_user: bool) -> None:
+        """Announce a feed of ours, or do so no longer, as its publisher and our user have it.
+
+        Args: by_user: who has just said so, for good.
+        """
+        saved = feed.saved
+        changed = msgspec.structs.replace(
+            saved, reserved=not allowed, allow_locked=saved.allow_locked or by_user
+        )
+        if changed != saved:
+            feed.saved = self.saved.save(changed)
+        if allowed and saved.reserved and not saved.unlisted:
+            self._share(feed.db.log.discovery_key, eager=False)
+        elif not allowed:
+            self.stop_sharing(feed.db.log.discovery_key)
+
+    def _share(self, topic: DiscoveryKey, *, eager: bool) -> None:
+        """Let others know that we have this, and look for them if ``eager``."""
         if self.lan is not None:
             self.lan.add(topic)
         if self.swarm is not None:
             self.swarm.join(topic, server=True, client=eager)
-        return feed
 
     def close_feed(self, feed: OpenFeed) -> None:
         """Have nothing to do with a feed any more; what is stored of it stays."""

@@ -68,6 +68,7 @@ class Publisher:
         confirm: Confirm,
         on_title: Callable[[str], None],
         on_text: Callable[[], None],
+        on_verdict: Callable[[bool, bool], None],
         made: MadeFeed | None = None,
         shelf: AdoptShelf | None = None,
         turn: trio.CapacityLimiter | None = None,
@@ -97,7 +98,11 @@ class Publisher:
         self._expected = 0
         self._done = 0
         permission = Permission(
-            feed.key, given=order.allow_locked or feed.saved.unlisted, emit=emit, confirm=confirm
+            feed.key,
+            given=feed.saved.allow_locked or feed.saved.unlisted,
+            emit=emit,
+            confirm=confirm,
+            on_verdict=on_verdict,
         )
         self._shelf = shelf
         self._mirror = Mirror(

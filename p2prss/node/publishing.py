@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from p2prss.errors import FeedError, FetchError, LockedFeedError, P2prssError, UsageError
+from p2prss.errors import FeedError, FetchError, P2prssError, UsageError
 from p2prss.feed.model import CapturePolicy
 from p2prss.feed.origin.access import USER_AGENT, Access
 from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
@@ -38,11 +38,13 @@ async def publish_feed(
         seed_name = new_seed_name()
         key = await trio.to_thread.run_sync(node.opener.new_own_key, seed_name)
         saved = msgspec.structs.replace(
-            new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name
+            new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name, reserved=True
         )
     removed = order.removed or saved.removed
     from_list = order.access is not None and not order.access.source_may_be_private
     saved = msgspec.structs.replace(saved, unlisted=order.unlisted, removed=removed, from_list=from_list)
+    if order.allow_locked:
+        saved = msgspec.structs.replace(saved, allow_locked=True)
     node.saved.save(saved)
     feed = await node.open_saved(saved, eager=False)
     if feed.conflict is not None:
@@ -62,7 +64,6 @@ async def publish_feed(
 
     if feed.drive.version > 1:
         tell_ready()
-    is_kept = False
     try:
         made = await open_source(source, feed.key, node.store)
         publisher = Publisher(
@@ -76,6 +77,7 @@ async def publish_feed(
             confirm=confirm,
             on_title=partial(node.rename, feed),
             on_text=tell_ready,
+            on_verdict=partial(node.announce_if, feed),
             made=made,
             shelf=AdoptShelf(order.adopt) if order.adopt is not None else None,
             turn=turn,
@@ -86,11 +88,8 @@ async def publish_feed(
         if source.startswith("file:"):  # then it is not the network's fault
             raise FeedError(str(error)) from None
         raise
-    except LockedFeedError:
-        is_kept = True  # its publisher may put the key into it now
-        raise
     finally:
-        if feed.drive.version <= 1 and not is_kept:  # not even its text was ever read
+        if feed.drive.version <= 1:  # not even its text was ever read
             node.delete_feed(feed)
 
 

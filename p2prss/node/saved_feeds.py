@@ -70,6 +70,8 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     withdrawn: datetime | None = None  # one of ours that we took back
     from_list: bool = False  # its address came from a list of feeds, not from the user
     asked: Asked | None = None  # of a feed of ours
+    allow_locked: bool = False  # its publisher locked it, and the user has their leave
+    reserved: bool = False  # it is locked without leave, or it is not known yet: it is not announced
     unlisted: bool = False  # announced nowhere: only who knows key and address comes to it
 
     @property

@@ -171,9 +171,9 @@ async def test_what_a_follower_serves_can_be_published_again(
     publisher = await start("publish", origin.feed_url, "--http", "127.0.0.1:0", home=tmp_path / "a")
     await publisher.event("published")
     feed_url = publisher.lines[0]["feed_url"]
-    refused = await run("publish", feed_url, "--once", home=tmp_path / "d", code=1)
-    assert "podcast:block" in refused.error  # a copy asks not to be copied for all to see
-    again = await run("publish", feed_url, "--once", "--allow-locked", home=tmp_path / "c")
+    again = await run("publish", feed_url, "--once", home=tmp_path / "c")
+    notices = [line["message"] for line in again.events("notice")]
+    assert any("podcast:block" in one for one in notices)  # a copy is not to be copied for all to see
     told = again.event("published")
     assert (told["episodes"], told["failed"]) == (len(show.episodes), 0)
     await run("export", told["key"], tmp_path / "plain", home=tmp_path / "c")

@@ -1,15 +1,15 @@
-"""A feed that its publisher has locked is published only with their leave, or by themselves."""
+"""A feed that its publisher has locked is announced only with their leave, or by themselves."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from p2prss.errors import LockedFeedError
-from p2prss.node.duties import carry_out
 from p2prss.node.events import Event, Notice, Published, Ready
 from p2prss.node.node import open_node, run_order
 from p2prss.node.orders import PublishOrder
+from p2prss.node.publishing import publish_feed
 from p2prss.node.settings import NodeSettings
 
 NAMESPACE = 'xmlns:podcast="https://podcastindex.org/namespace/1.0"'
@@ -43,61 +43,89 @@ async def publish(settings: NodeSettings, order: PublishOrder) -> list[Event]:
     return told
 
 
+class Nowhere:
+    """A local network that notes what is announced there."""
+
+    def __init__(self) -> None:
+        self.feeds: set[bytes] = set()
+
+    def add(self, topic: bytes) -> None:
+        self.feeds.add(topic)
+
+    def discard(self, topic: bytes) -> None:
+        self.feeds.discard(topic)
+
+
+async def announced(
+    settings: NodeSettings, order: PublishOrder, confirm: Callable[[str], Awaitable[bool]] = no
+) -> tuple[bool, list[Event]]:
+    """Whether a feed is announced once it was published, and what was told."""
+    told: list[Event] = []
+    lan = Nowhere()
+    async with open_node(settings, told.append, with_http=False) as node:
+        node.lan = cast(Any, lan)
+        await publish_feed(node, order, confirm)
+    assert any(isinstance(event, Published) for event in told)
+    return bool(lan.feeds), told
+
+
+def notices(told: list[Event]) -> list[str]:
+    return [event.message for event in told if isinstance(event, Notice)]
+
+
 @pytest.mark.parametrize("inside", [LOCKED, "<podcast:block>yes</podcast:block>"])
-async def test_it_is_refused_with_the_ways_out(
+async def test_a_locked_feed_is_mirrored_and_announced_nowhere(
     settings: NodeSettings, source: Callable[[str], str], inside: str
 ) -> None:
-    message = ""
-    try:
-        await run_order(settings, PublishOrder(source(inside), once=True), lambda _: None, no)
-    except* LockedFeedError as errors:
-        message = str(errors.exceptions[0])
+    order = PublishOrder(source(inside), once=True)
+    is_announced, told = await announced(settings, order)
+    assert not is_announced
+    (message,) = [one for one in notices(told) if "announced nowhere" in one]
     assert "--allow-locked" in message
-    assert "--unlisted" in message
-    assert "\n" not in message
     assert ("ada@a.example" in message) == (inside is LOCKED)
-    # Its publisher puts the key into the feed, as they were told, and publishes it.
+    assert not (await announced(settings, order))[0]
+    # Its publisher puts the key into the feed, as they were told: now it is theirs, and announced.
     proof = message.partition("put ")[2].partition(" into it")[0]
-    told = await publish(settings, PublishOrder(source(inside + proof), once=True))
+    is_announced, told = await announced(settings, PublishOrder(source(inside + proof), once=True))
+    assert is_announced
     (ready,) = (event for event in told if isinstance(event, Ready))
     assert ready.key in proof
-    assert any("publisher's own" in event.message for event in told if isinstance(event, Notice))
+    assert any("publisher's own" in one for one in notices(told))
+    # And no more when it is gone from there.
+    assert not (await announced(settings, PublishOrder(source(inside), once=True)))[0]
 
 
-async def test_with_leave_it_is_published(settings: NodeSettings, source: Callable[[str], str]) -> None:
-    await publish(settings, PublishOrder(source(LOCKED), once=True, allow_locked=True))
+async def test_leave_once_given_is_remembered(settings: NodeSettings, source: Callable[[str], str]) -> None:
+    allowed = PublishOrder(source(LOCKED), once=True, allow_locked=True)
+    assert (await announced(settings, allowed))[0]
+    assert (await announced(settings, PublishOrder(source(LOCKED), once=True)))[0]
 
 
-async def test_one_person_may_say_yes(settings: NodeSettings, source: Callable[[str], str]) -> None:
+async def test_a_person_may_say_yes(settings: NodeSettings, source: Callable[[str], str]) -> None:
     asked: list[str] = []
 
     async def yes(question: str) -> bool:
         asked.append(question)
         return True
 
-    await run_order(settings, PublishOrder(source(LOCKED), once=True), lambda _: None, yes)
+    order = PublishOrder(source(LOCKED), once=True)
+    assert (await announced(settings, order, yes))[0]
     (question,) = asked
     assert "podcast:locked" in question
+    assert (await announced(settings, order))[0]
+
+
+async def test_a_feed_becomes_locked(settings: NodeSettings, source: Callable[[str], str]) -> None:
+    assert (await announced(settings, PublishOrder(source(""), once=True)))[0]
+    assert not (await announced(settings, PublishOrder(source(LOCKED), once=True)))[0]
 
 
 async def test_an_unlisted_feed_is_announced_nowhere(
-    settings: NodeSettings, source: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    settings: NodeSettings, source: Callable[[str], str]
 ) -> None:
-    class Nowhere:
-        def __init__(self) -> None:
-            self.added: list[bytes] = []
-
-        def add(self, topic: bytes) -> None:
-            self.added.append(topic)
-
     for unlisted in (True, False):
-        lan = Nowhere()
-        async with open_node(settings, lambda _: None, with_http=False) as node:
-            monkeypatch.setattr(node, "lan", lan)
-            await carry_out(
-                node, PublishOrder(source(LOCKED), once=True, unlisted=unlisted, allow_locked=True), no
-            )
-            assert bool(lan.added) is not unlisted
+        order = PublishOrder(source(""), once=True, unlisted=unlisted)
+        assert (await announced(settings, order))[0] is not unlisted
 
 
 async def test_somebody_elses_own_feed_is_named(settings: NodeSettings, source: Callable[[str], str]) -> None:
