@@ -157,8 +157,9 @@ def publish(
     audio becomes a podcast by its tags and, if there is one, its show.toml; a site is published with its
     pages; of an OPML list each feed gets its own key.
 
-    What is asked for is saved in the home: `p2prss up` does it again, and so does this command, except where
-    an option says otherwise. So are credentials, which never leave the home. --forget-options starts afresh.
+    What is asked for is saved in the home: `p2prss up` does it again. The interval, credentials (which never
+    leave the home) and the like hold for this command, too, until an option says otherwise;
+    --forget-options starts afresh.
 
     A source that wants a token: `p2prss publish URL --credentials FILE --allow-private`
 
@@ -172,9 +173,7 @@ def publish(
     )
     if websub_callback is not None and no_http:
         raise UsageError("--websub-callback needs the HTTP server: leave out --no-http")
-    wanted = None
-    if latest is not None or all_ or since is not None or no_media:
-        wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
+    wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
     order = PublishOrder(
         source=source,
         once=once,

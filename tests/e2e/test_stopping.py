@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
+from p2prss.errors import P2prssError
+from p2prss.node.control import ask_status
+from p2prss.node.home_paths import HomePaths
 from tests.e2e.conftest import Serve
-from tests.e2e.program import Program, Start, run
+from tests.e2e.program import EVENT_SECONDS, Program, Start, run
 from tests.e2e.show import Show, downloaded_twice, hashes_of, served
 from tests.tools.make_podcast import Spec
 
@@ -76,6 +79,18 @@ async def test_a_follower_is_stopped_while_a_peer_hangs_and_a_player_pauses(
     assert (await run("verify", home=home)).lines[-1]["ok"]
 
 
+async def until_up(home: Path) -> None:
+    """Wait until the node of a home answers."""
+    with trio.fail_after(EVENT_SECONDS):
+        while True:
+            try:
+                await ask_status(HomePaths(home))
+            except P2prssError:
+                await trio.sleep(0.05)
+            else:
+                return
+
+
 @pytest.mark.parametrize(
     "command", [["follow", "--all", "--once"], ["seed", "--once"], ["follow"], ["seed"]], ids=" ".join
 )
@@ -88,7 +103,7 @@ async def test_who_waits_for_peers_can_be_stopped(command: list[str], start: Sta
     if command[0] == "seed":
         await program.event("ready")
     else:
-        await trio.sleep(1.0)
+        await until_up(tmp_path / "home")  # nothing is told before somebody answers
     await program.stop(signal.SIGINT)
 
 
