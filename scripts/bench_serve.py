@@ -81,7 +81,14 @@ async def feed_unchanged(directory: Path) -> float:
 @asynccontextmanager
 async def serving(directory: Path, wanted: str) -> AsyncIterator[tuple[str, Lines]]:
     """The show, published and served; its feed's URL, and the program."""
-    command = ["publish", directory / "show" / "feed.xml", wanted, "--yes", "--http", "127.0.0.1:0"]
+    command: list[str | Path] = [
+        "publish",
+        directory / "show" / "feed.xml",
+        wanted,
+        "--yes",
+        "--http",
+        "127.0.0.1:0",
+    ]
     async with running(PROGRAM, "--json", "--home", directory / "home", *command, *QUIET_NETWORK) as program:
         ready, _ = await program.events("ready", "published")
         yield str(ready["feed_url"]), program

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from p2prss.units import KIB, MB, MIB
-from tests.e2e.program import Program, fetch, running
+from tests.e2e.program import Program, fetch, run, running
 from tests.e2e.show import Enclosure, Show, served
 from tests.fakes.narrow_way import NarrowWay, narrow_way
 
@@ -94,9 +94,7 @@ async def test_a_slow_peer_is_overtaken(long_show: Show, tmp_path: Path) -> None
         narrow_way(port, NARROW) as slow,
         narrow_way(port) as fast,
     ):
-        seeder = running("seed", key, "--once", "--peer", f"127.0.0.1:{fast.port}", home=tmp_path / "c")
-        async with seeder as program:
-            await program.event("synced")
+        await run("seed", key, "--once", "--peer", f"127.0.0.1:{fast.port}", home=tmp_path / "c")
         async with AsyncExitStack() as stack:
             second = await stack.enter_async_context(
                 running("seed", key, "--listen", "127.0.0.1:0", home=tmp_path / "c")

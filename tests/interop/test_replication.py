@@ -204,7 +204,7 @@ async def test_a_core_refused_at_first_is_found_once_the_other_has_it(
 async def test_an_interrupted_download_goes_on_where_it_was(
     js_peer: StartJsPeer, python_peer: StartPythonPeer
 ) -> None:
-    count = 256
+    count = 1024  # more than may be on its way when the link is cut
     with trio.fail_after(_PATIENCE):
         theirs, ours = await js_peer(), await python_peer()
         other = (await theirs.open_core(name="theirs")).key
