@@ -1,21 +1,18 @@
 """The commands that care for feeds: verify, export, remove, unpublish."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from p2prss.cli.context import Context
 from p2prss.cli.moments import parse_moment
+from p2prss.cli.network_options import NetworkOptions, with_network
 from p2prss.cli.options import (
     At,
-    Bootstrap,
     FeedArgument,
     Folder,
-    NetworkOptions,
-    NoDht,
-    NoLan,
     OptionalFeed,
-    Peer,
 )
 from p2prss.cli.output import format_bytes
 from p2prss.errors import CorruptLogError, UsageError
@@ -122,15 +119,13 @@ def remove(
     context.run(main)
 
 
+@with_network("peer", "bootstrap", "no_dht", "no_lan")
 def unpublish(
     ctx: typer.Context,
+    network: NetworkOptions,
     feed: FeedArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Don't wait to tell peers.")] = False,
-    peer: Peer = None,
-    bootstrap: Bootstrap = None,
-    no_dht: NoDht = False,
-    no_lan: NoLan = False,
 ) -> None:
     """Take back a feed that this home publishes: its files are dropped, and it is announced no longer.
 
@@ -153,8 +148,7 @@ def unpublish(
             if context.output.json or not typer.get_text_stream("stdin").isatty():
                 raise UsageError("taking a feed back can't be undone: add --yes")
             typer.confirm(f"Take {found.label} back? Copies that others have stay with them.", abort=True)
-        network = NetworkOptions(None, peer, bootstrap, no_dht, no_lan, no_http=True)
-        settings = network.settings(context.home_option)
+        settings = replace(network, no_http=True).settings(context.home_option)
         seconds = 0.0 if once else SPREAD_SECONDS
         await unpublish(settings, found.key, context.output.event, seconds=seconds)
 

@@ -1,5 +1,6 @@
 """The commands that run a node: publish, follow, seed, up."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,29 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from p2prss.cli.context import Context
-from p2prss.cli.options import (
-    DEFAULT_LAN_PORT,
-    All,
-    Bootstrap,
-    Http,
-    HttpHost,
-    LanHttp,
-    LanHttpPort,
-    Latest,
-    Listen,
-    MapPort,
-    NetworkOptions,
-    NoDht,
-    NoHttp,
-    NoLan,
-    Once,
-    Peer,
-    PublicUrl,
-    ReadyOnly,
-    Removed,
-    Timeout,
-    TrustProxy,
-)
+from p2prss.cli.network_options import APPS, PEERS, NetworkOptions, with_network
+from p2prss.cli.options import All, Latest, Once, Removed, Timeout
 from p2prss.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,8 +24,10 @@ def register(app: typer.Typer) -> None:
     app.command()(up)
 
 
+@with_network(*PEERS, *APPS)
 def publish(
     ctx: typer.Context,
+    network: NetworkOptions,
     source: Annotated[
         str,
         typer.Argument(
@@ -136,20 +118,6 @@ def publish(
         typer.Option("--unlisted", help="Announce it nowhere: it reaches whom you give link and address."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a very large show without asking.")] = False,
-    listen: Listen = None,
-    peer: Peer = None,
-    bootstrap: Bootstrap = None,
-    no_dht: NoDht = False,
-    no_lan: NoLan = False,
-    map_port: MapPort = False,
-    http: Http = None,
-    no_http: NoHttp = False,
-    public_url: PublicUrl = None,
-    trust_proxy: TrustProxy = None,
-    http_host: HttpHost = None,
-    ready_only: ReadyOnly = False,
-    lan_http: LanHttp = False,
-    lan_http_port: LanHttpPort = DEFAULT_LAN_PORT,
 ) -> None:
     """Mirror a feed into a signed one and share it; print its link.
 
@@ -171,7 +139,7 @@ def publish(
     access = source_access(
         user_agent=user_agent, private_hosts=allow_private_host or (), credentials=credentials, environ={}
     )
-    if websub_callback is not None and no_http:
+    if websub_callback is not None and network.no_http:
         raise UsageError("--websub-callback needs the HTTP server: leave out --no-http")
     wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
     order = PublishOrder(
@@ -192,12 +160,13 @@ def publish(
         forget_options=forget_options,
         adopt=adopt,
     )
-    apps = public_url, trust_proxy, http_host, ready_only, lan_http, lan_http_port
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))
+    _run(ctx, order, network)
 
 
+@with_network(*PEERS, *APPS)
 def follow(
     ctx: typer.Context,
+    network: NetworkOptions,
     feed: Annotated[
         str, typer.Argument(metavar="KEY|LINK|URL", help="A feed's key or link, or its address.")
     ],
@@ -209,20 +178,6 @@ def follow(
     removed: Removed = None,
     once: Once = False,
     timeout: Timeout = None,
-    listen: Listen = None,
-    peer: Peer = None,
-    bootstrap: Bootstrap = None,
-    no_dht: NoDht = False,
-    no_lan: NoLan = False,
-    map_port: MapPort = False,
-    http: Http = None,
-    no_http: NoHttp = False,
-    public_url: PublicUrl = None,
-    trust_proxy: TrustProxy = None,
-    http_host: HttpHost = None,
-    ready_only: ReadyOnly = False,
-    lan_http: LanHttp = False,
-    lan_http_port: LanHttpPort = DEFAULT_LAN_PORT,
 ) -> None:
     """Follow a feed: print a local RSS address for any podcast app, and keep it fresh.
 
@@ -241,24 +196,19 @@ def follow(
         removed=RemovedPolicy(removed) if removed else None,
         patience=_patience(timeout, once=once),
     )
-    apps = public_url, trust_proxy, http_host, ready_only, lan_http, lan_http_port
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps))
+    _run(ctx, order, network)
 
 
+@with_network(*PEERS)
 def seed(
     ctx: typer.Context,
+    network: NetworkOptions,
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="Keys or links.")] = None,
     file: Annotated[
         typer.FileText | None, typer.Option("--file", help="More keys, one a line; # starts a comment.")
     ] = None,
     once: Once = False,
     timeout: Timeout = None,
-    listen: Listen = None,
-    peer: Peer = None,
-    bootstrap: Bootstrap = None,
-    no_dht: NoDht = False,
-    no_lan: NoLan = False,
-    map_port: MapPort = False,
 ) -> None:
     """Keep whole feeds, or any Hyperdrive, and share them.
 
@@ -273,25 +223,13 @@ def seed(
     if not wanted:
         raise UsageError("nothing to seed: give a KEY or --file LIST")
     order = SeedOrder(feeds=tuple(wanted), once=once, patience=_patience(timeout, once=once))
-    _run(ctx, order, NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, no_http=True, map_port=map_port))
+    _run(ctx, order, replace(network, no_http=True))
 
 
+@with_network(*PEERS, *APPS)
 def up(
     ctx: typer.Context,
-    listen: Listen = None,
-    peer: Peer = None,
-    bootstrap: Bootstrap = None,
-    no_dht: NoDht = False,
-    no_lan: NoLan = False,
-    map_port: MapPort = False,
-    http: Http = None,
-    no_http: NoHttp = False,
-    public_url: PublicUrl = None,
-    trust_proxy: TrustProxy = None,
-    http_host: HttpHost = None,
-    ready_only: ReadyOnly = False,
-    lan_http: LanHttp = False,
-    lan_http_port: LanHttpPort = DEFAULT_LAN_PORT,
+    network: NetworkOptions,
 ) -> None:
     """Run every feed that is saved in this home: publish, follow and seed each as it was asked for.
 
@@ -301,12 +239,7 @@ def up(
     """
     from p2prss.node.orders import UpOrder
 
-    apps = public_url, trust_proxy, http_host, ready_only, lan_http, lan_http_port
-    _run(
-        ctx,
-        UpOrder(),
-        NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port, *apps),
-    )
+    _run(ctx, UpOrder(), network)
 
 
 def _run(ctx: typer.Context, order: "Order", network: NetworkOptions) -> None:

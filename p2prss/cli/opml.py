@@ -6,19 +6,8 @@ from typing import Annotated
 import typer
 
 from p2prss.cli.context import Context
-from p2prss.cli.options import (
-    Bootstrap,
-    Http,
-    Listen,
-    MapPort,
-    NetworkOptions,
-    NoDht,
-    NoHttp,
-    NoLan,
-    Once,
-    Peer,
-    Timeout,
-)
+from p2prss.cli.network_options import PEERS, NetworkOptions, with_network
+from p2prss.cli.options import Once, Timeout
 from p2prss.errors import UsageError
 
 
@@ -57,22 +46,16 @@ def export(
     context.run(main)
 
 
+@with_network(*PEERS, "http", "no_http")
 def import_(
     ctx: typer.Context,
+    network: NetworkOptions,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An OPML file.")],
     publish: Annotated[
         bool, typer.Option("--publish", help="Mirror and publish the ordinary feeds of the list, too.")
     ] = False,
     once: Once = False,
     timeout: Timeout = None,
-    listen: Listen = None,
-    peer: Peer = None,
-    bootstrap: Bootstrap = None,
-    no_dht: NoDht = False,
-    no_lan: NoLan = False,
-    map_port: MapPort = False,
-    http: Http = None,
-    no_http: NoHttp = False,
 ) -> None:
     """Follow the p2prss feeds of a list, whichever computer's local addresses it has.
 
@@ -106,7 +89,6 @@ def import_(
         order = ImportOrder(plan.follow, plan.ordinary if publish else (), once=once, patience=timeout)
         if not order.follow and not order.publish:
             return
-        network = NetworkOptions(listen, peer, bootstrap, no_dht, no_lan, http, no_http, map_port)
         await run_order(network.settings(context.home_option), order, output.event, context.confirm)
 
     context.run(main)

@@ -1,14 +1,10 @@
 """Options that several commands share, declared once."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
-
-if TYPE_CHECKING:
-    from p2prss.node.settings import NodeSettings
 
 DEFAULT_HTTP: Final = "127.0.0.1:7737"
 DEFAULT_LAN_PORT: Final = 7739
@@ -158,44 +154,3 @@ At = Annotated[
     typer.Option("--at", metavar="DATE", help="As it was then: a day as 2025-01-31, or a time of that day."),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder; made if it is not there.")]
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkOptions:
-    """How a node is reached, as the user wrote it."""
-
-    listen: list[str] | None = None
-    peer: list[str] | None = None
-    bootstrap: list[str] | None = None
-    no_dht: bool = False
-    no_lan: bool = False
-    http: str | None = None
-    no_http: bool = False
-    map_port: bool = False
-    public_url: str | None = None
-    trust_proxy: list[str] | None = None
-    http_host: list[str] | None = None
-    ready_only: bool = False
-    lan_http: bool = False
-    lan_http_port: int = DEFAULT_LAN_PORT
-
-    def settings(self, home: Path | None) -> "NodeSettings":
-        """Checked. Raises: UsageError for an address, a host name or a URL that is none."""
-        from p2prss.node.settings import NodeSettings
-
-        return NodeSettings.of(
-            home=home,
-            listen=self.listen or (),
-            peers=self.peer or (),
-            bootstrap=self.bootstrap or (),
-            dht=not self.no_dht,
-            lan=not self.no_lan,
-            map_port=self.map_port,
-            http=self.http,
-            no_http=self.no_http,
-            http_hosts=self.http_host or (),
-            public_url=self.public_url,
-            trusted_proxies=self.trust_proxy or (),
-            ready_only=self.ready_only,
-            lan_http=self.lan_http_port if self.lan_http else None,
-        )

@@ -21,7 +21,7 @@ async def find(node: DhtNode) -> set[Endpoint]:
 def test_a_dead_relay_is_replaced() -> None:
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            nodes = await stack.enter_async_context(our_dht(4))
+            nodes = await stack.enter_async_context(our_dht(1))
             bootstrap = f"{HOST}:{nodes[0].socket(0).address[1]}"
             scopes: dict[Endpoint, trio.CancelScope] = {}
 
@@ -35,7 +35,7 @@ def test_a_dead_relay_is_replaced() -> None:
                         await trio.sleep_forever()
 
             nursery = await stack.enter_async_context(trio.open_nursery())
-            for _ in range(12):
+            for _ in range(15):
                 await nursery.start(live)
             server = await stack.enter_async_context(our_peer(nodes, 1))
             client = await stack.enter_async_context(our_peer(nodes, 2))

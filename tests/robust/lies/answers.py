@@ -1,6 +1,6 @@
 """Lies in answers: blocks, proofs and signatures that are not true, or do not come."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 import trio
@@ -230,25 +230,8 @@ async def every_answer_three_times(peer: LyingPeer) -> None:
     await answer_all(peer, lambda _, answer: [answer, answer, answer])
 
 
-@lie(waits=True)
-async def tiny_answers_in_huge_frames_that_wait_for_others(peer: LyingPeer) -> None:
-    """A message may be followed by junk; who keeps its block must not keep its frame."""
-    await peer.ready()
-    sent = 0
-    while sent < 24:
-        for request in await peer.hear_requests():
-            answer = peer.honest(request)
-            if request.proof.upgrade is not None:
-                await peer.say(answer)
-            elif request.proof.block and not request.proof.block.nodes:
-                await peer.say_payload(Data.TYPE, *answer.encode_parts(), bytes(8 * MIB))
-                sent += 1
-    peer.lied.set()
-    await keep_alive(peer)
-
-
-@lie(waits=True)
-async def answers_full_of_nodes_that_wait_for_others(peer: LyingPeer) -> None:
+async def answer_what_waits(peer: LyingPeer, say: Callable[[Data], Awaitable[None]]) -> None:
+    """Lie about two dozen blocks that cannot be checked before others came, then be silent."""
     await peer.ready()
     sent = 0
     while sent < 24:
@@ -258,7 +241,25 @@ async def answers_full_of_nodes_that_wait_for_others(peer: LyingPeer) -> None:
                 await peer.say(answer)
             elif request.proof.block and not request.proof.block.nodes:
                 assert isinstance(answer, Data)
-                await peer.say(with_block(answer, nodes=[TreeNode(2**40, 2**40, bytes(32))] * 1024))
+                await say(answer)
                 sent += 1
     peer.lied.set()
     await keep_alive(peer)
+
+
+@lie(waits=True)
+async def tiny_answers_in_huge_frames_that_wait_for_others(peer: LyingPeer) -> None:
+    """A message may be followed by junk; who keeps its block must not keep its frame."""
+
+    async def say(answer: Data) -> None:
+        await peer.say_payload(Data.TYPE, *answer.encode_parts(), bytes(8 * MIB))
+
+    await answer_what_waits(peer, say)
+
+
+@lie(waits=True)
+async def answers_full_of_nodes_that_wait_for_others(peer: LyingPeer) -> None:
+    async def say(answer: Data) -> None:
+        await peer.say(with_block(answer, nodes=[TreeNode(2**40, 2**40, bytes(32))] * 1024))
+
+    await answer_what_waits(peer, say)
