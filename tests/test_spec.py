@@ -32,7 +32,7 @@ from p2prss.crypto.keys import CoreKey  # noqa: E402
 from p2prss.drive.drive import Drive  # noqa: E402
 from p2prss.drive.errors import DriveError  # noqa: E402
 from p2prss.drive.paths import normalize_path, resolve_link  # noqa: E402
-from p2prss.feed import model  # noqa: E402
+from p2prss.feed.archive import records  # noqa: E402
 from p2prss.feed.archive.archive import FeedArchive  # noqa: E402
 from p2prss.feed.document.names import PLACES  # noqa: E402
 from p2prss.log import database  # noqa: E402
@@ -198,10 +198,10 @@ def test_the_tables_of_events() -> None:
 @pytest.mark.parametrize(
     ("heading", "struct"),
     [
-        ("p2prss.json", model.FeedInfo),
-        ("Capture policy", model.CapturePolicy),
-        ("Item metadata", model.ItemRecord),
-        ("Assets", model.Asset),
+        ("p2prss.json", records.FeedInfo),
+        ("Capture policy", records.CapturePolicy),
+        ("Item metadata", records.ItemRecord),
+        ("Assets", records.Asset),
     ],
 )
 def test_the_tables_of_json_members(heading: str, struct: type[msgspec.Struct]) -> None:

@@ -133,7 +133,7 @@ OptionalFeed = Annotated[
 
 
 class RemovedChoice(StrEnum):
-    """The values of --removed: those of ``feed.model.RemovedPolicy``, which is slow to import."""
+    """The values of --removed: those of ``feed.archive.records.RemovedPolicy``, which is slow to import."""
 
     KEEP = "keep"
     HIDE = "hide"

@@ -6,9 +6,9 @@ import trio
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import UsageError
 from p2prss.feed.archive.order import in_origin_order
+from p2prss.feed.archive.records import ArchivedItem
 from p2prss.feed.document.render import Alternate
 from p2prss.feed.linking.emission import EmittedItem, emit_feed
-from p2prss.feed.model import ArchivedItem
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import open_for_reading
 from p2prss.node.open_feed import OpenFeed

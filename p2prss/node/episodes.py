@@ -11,7 +11,8 @@ from p2prss.drive.drive import DriveReader
 from p2prss.errors import UsageError
 from p2prss.feed.archive.archive import FeedArchive
 from p2prss.feed.archive.history import FeedHistory, Version
-from p2prss.feed.model import HYPER_RSS, ArchivedItem, Asset, Role
+from p2prss.feed.archive.records import HYPER_RSS, ArchivedItem, Asset
+from p2prss.feed.model import Role
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import held_of, open_for_reading
 from p2prss.node.open_feed import OpenFeed

@@ -19,8 +19,9 @@ import trio
 
 from p2prss.errors import BlockUnavailableError, NetworkError, StorageError, UsageError
 from p2prss.feed.archive.order import in_origin_order
+from p2prss.feed.archive.records import ArchivedItem, Asset
 from p2prss.feed.document.render import ItemSource, Replacement, Serving, render_feed
-from p2prss.feed.model import ArchivedItem, Asset, Role
+from p2prss.feed.model import Role
 from p2prss.node.episodes import FeedView, open_view
 from p2prss.node.events import Event, Progress
 from p2prss.node.home_paths import HomePaths

@@ -11,6 +11,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FeedError, FeedFormatError, FetchError, TryAgainError
+from p2prss.feed.archive.records import FeedInfo
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.repair import MAX_FEED_BYTES
 from p2prss.feed.linking.discovery import (
@@ -21,7 +22,6 @@ from p2prss.feed.linking.discovery import (
     key_in_feed,
     link_in_note,
 )
-from p2prss.feed.model import FeedInfo
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
 from p2prss.feed.origin.url import public_url, redact
 from p2prss.node.link_text import FeedLink

@@ -19,7 +19,7 @@ from p2prss.drive.errors import DriveError
 from p2prss.errors import P2prssError
 from p2prss.feed.archive.archive import CHANNEL_PATH, INFO_PATH, SITE_FOLDER
 from p2prss.feed.archive.purge import forget_files, own_paths
-from p2prss.feed.model import ArchivedItem, RemovedPolicy
+from p2prss.feed.archive.records import ArchivedItem, RemovedPolicy
 from p2prss.net.core import PeerCore
 from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed

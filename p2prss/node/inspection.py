@@ -24,8 +24,8 @@ from p2prss.errors import (
     P2prssError,
     UsageError,
 )
+from p2prss.feed.archive.records import ArchivedItem, Removal
 from p2prss.feed.mirroring.capture_memory import CAPTURES_KIND, read_state
-from p2prss.feed.model import ArchivedItem, Removal
 from p2prss.feed.origin.url import host_of, redact
 from p2prss.log.store import Store
 from p2prss.net.exchange import Exchange

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from p2prss.errors import ConflictError, FeedFormatError, P2prssError, UsageError
-from p2prss.feed.model import RemovedPolicy
+from p2prss.feed.archive.records import RemovedPolicy
 from p2prss.net.address import Address
 from p2prss.node.events import Notice, Withdrawn
 from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address

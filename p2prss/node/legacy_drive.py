@@ -25,8 +25,8 @@ from p2prss.drive.legacy_rss import LegacyFeed, LegacyFile, LegacyItem, LegacyKe
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive import legacy_rss
 from p2prss.feed.archive.archive import CHANNEL_PATH, INFO_PATH, ITEMS_FOLDER, MEDIA_FOLDER
+from p2prss.feed.archive.records import ItemRecord, item_path
 from p2prss.feed.document.rss_parts import MAX_ITEMS
-from p2prss.feed.model import ItemRecord, item_path
 from p2prss.log.manifest import Manifest
 from p2prss.net.core import PeerCore
 

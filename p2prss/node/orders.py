@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:  # it loads slowly
     from p2prss.feed.sources.opml import Subscription
 
-from p2prss.feed.model import RemovedPolicy as RemovedPolicy
+from p2prss.feed.archive.records import RemovedPolicy as RemovedPolicy
 from p2prss.feed.origin.access import Access
 
 DEFAULT_LATEST: Final = 3  # episodes a follower keeps when nothing else was asked for
@@ -34,7 +34,7 @@ class PublishOrder:
     websub_callback: str | None = None  # where hubs reach this node
     access: Access = field(default_factory=Access)  # its members count where they are not as usual
     confirmed: bool = False  # fetch even a very large show without asking
-    recapture: str | None = None  # a ``feed.model.Recapture``; first: never
+    recapture: str | None = None  # a ``feed.archive.records.Recapture``; first: never
     alternates: bool | None = None  # mirror other editions of the enclosures as well; first: yes
     removed: RemovedPolicy | None = None  # None: as it was asked for last
     allow_private: bool = False  # publish even what only some may read, by its address

@@ -11,6 +11,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FeedError, P2prssError, TryAgainError, UsageError
+from p2prss.feed.archive.records import CapturePolicy, RemovedPolicy
 from p2prss.feed.mirroring.capture_memory import CAPTURES_KIND
 from p2prss.feed.mirroring.mirror import Mirror
 from p2prss.feed.mirroring.policy import Announced
@@ -29,7 +30,6 @@ from p2prss.feed.mirroring.report import (
     SecretsWritten,
 )
 from p2prss.feed.mirroring.shelf import MadeFeed
-from p2prss.feed.model import CapturePolicy, RemovedPolicy
 from p2prss.feed.origin.access import Access
 from p2prss.feed.origin.rhythm import Hints, read_hints
 from p2prss.feed.origin.url import redact, secrets_of, source_url

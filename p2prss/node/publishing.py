@@ -8,7 +8,7 @@ import msgspec
 import trio
 
 from p2prss.errors import FeedError, FetchError, P2prssError, UsageError
-from p2prss.feed.model import CapturePolicy
+from p2prss.feed.archive.records import CapturePolicy
 from p2prss.feed.origin.access import USER_AGENT, Access
 from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
 from p2prss.feed.sources.adopt import AdoptShelf

@@ -12,8 +12,8 @@ import msgspec
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import StorageError, UsageError
+from p2prss.feed.archive.records import CapturePolicy, RemovedPolicy
 from p2prss.feed.mirroring.capture_memory import CAPTURES_KIND
-from p2prss.feed.model import CapturePolicy, RemovedPolicy
 from p2prss.feed.origin.access import PrivateHost
 from p2prss.log.store import Store
 from p2prss.node.link_text import FeedLink

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from p2prss.errors import UsageError
-from p2prss.feed.model import Asset
+from p2prss.feed.archive.records import Asset
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed
 from p2prss.serve.media import Media

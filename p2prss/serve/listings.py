@@ -17,9 +17,10 @@ from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import P2prssError, WithdrawnFeedError
 from p2prss.feed.archive.order import in_origin_order
+from p2prss.feed.archive.records import HYPER_RSS, ArchivedItem, Asset, FeedInfo
 from p2prss.feed.document.render import Alternate, ItemSource, Replacement, Serving, Show
 from p2prss.feed.document.rss_parts import ITEMS_MARK
-from p2prss.feed.model import HYPER_RSS, ArchivedItem, Asset, FeedInfo, Role
+from p2prss.feed.model import Role
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.urls import asset_path, enclosures, episode_path, feed_path, stored_name

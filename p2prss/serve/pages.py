@@ -18,8 +18,8 @@ import trio
 from starlette.responses import Response
 
 from p2prss.errors import P2prssError
+from p2prss.feed.archive.records import ArchivedItem
 from p2prss.feed.document.notes import Texts, texts_of
-from p2prss.feed.model import ArchivedItem
 from p2prss.serve.actions import DiskUse, HomeActions
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.qr import MAX_QR_LENGTH, qr_svg

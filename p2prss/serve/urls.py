@@ -11,7 +11,8 @@ from typing import Final
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.feed.model import ArchivedItem, Asset, Role
+from p2prss.feed.archive.records import ArchivedItem, Asset
+from p2prss.feed.model import Role
 
 _ITEM_PATH: Final = re.compile(r"/items/(\d{4})(\d{2})(\d{2})T\d{6}Z-[0-9a-f]{16}\.xml", re.ASCII)
 _MEDIA_PATH: Final = re.compile(r"/media/([0-9a-f]{2})/((?=\1)[0-9a-f]{64})\.([a-z0-9]{1,8})")

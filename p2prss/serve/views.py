@@ -12,7 +12,8 @@ from typing import Final
 
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import P2prssError
-from p2prss.feed.model import ArchivedItem, Asset, Role
+from p2prss.feed.archive.records import ArchivedItem, Asset
+from p2prss.feed.model import Role
 from p2prss.serve.actions import FeedState, Work
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed

@@ -19,7 +19,7 @@ import trio
 
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError, P2prssError
-from p2prss.feed.model import ArchivedItem
+from p2prss.feed.archive.records import ArchivedItem
 from p2prss.serve.codings import GZIP_LEVEL
 from p2prss.serve.library import ServedFeed
 from p2prss.serve.listings import Entry, Listing

@@ -14,8 +14,8 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Held
 from p2prss.errors import P2prssError, UsageError
 from p2prss.feed.archive.archive import FeedArchive
+from p2prss.feed.archive.records import item_path
 from p2prss.feed.document.rss_parts import ITEMS_MARK
-from p2prss.feed.model import item_path
 
 KEY: Final = CoreKey(bytes(range(32)))
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from p2prss.feed.archive.records import FEED_FORMAT, CapturePolicy, FeedInfo
 from p2prss.feed.archive.writer import FeedWriter
-from p2prss.feed.model import FEED_FORMAT, CapturePolicy, FeedInfo
 from p2prss.log.store import Store
 from p2prss.net.exchange import Exchange
 from p2prss.node.open_feed import FeedOpener, OpenFeed

@@ -21,7 +21,7 @@ from lxml import etree
 
 from p2prss.crypto.keys import CoreKey
 from p2prss.feed.archive.archive import FeedArchive
-from p2prss.feed.model import CapturePolicy
+from p2prss.feed.archive.records import CapturePolicy
 from p2prss.serve.listings import OneShow
 from p2prss.serve.rss import FeedAnswers
 from p2prss.serve.windows import Window

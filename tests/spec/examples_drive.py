@@ -16,7 +16,7 @@ from p2prss.drive.core import Core
 from p2prss.drive.drive import Drive
 from p2prss.drive.extension import Get, encode_hint
 from p2prss.drive.legacy_rss import LegacyFeed, LegacyKeys, encode_base64url
-from p2prss.feed import model
+from p2prss.feed.archive import records
 from p2prss.feed.archive.legacy_rss import read_record, render_item
 from p2prss.feed.origin.rhythm import next_look
 from p2prss.feed.sources.folder import address_of
@@ -102,7 +102,7 @@ def _next_look(given: Given) -> Outputs:
 def _item_path(given: Given) -> Outputs:
     seen_at = datetime.fromisoformat(given.text("date"))
     guid = given.text("guid")
-    return {"id": model.item_id(guid), "path": model.item_path(guid, seen_at)}
+    return {"id": records.item_id(guid), "path": records.item_path(guid, seen_at)}
 
 
 @example("hyper-rss")
@@ -138,7 +138,7 @@ def _hyper_rss(given: Given) -> Outputs:
         assert file is not None
         record = read_record(item, {file_name: file})
         assert record is not None
-        path = model.item_path(guid, record.first_seen)
+        path = records.item_path(guid, record.first_seen)
         return path, record.assets[0].path or "", render_item(item, record).decode()
 
     item_path, media_path, xml = trio.run(write_and_read)

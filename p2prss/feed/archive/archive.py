@@ -12,8 +12,15 @@ import msgspec
 
 from p2prss.drive.errors import DriveError
 from p2prss.errors import FeedFormatError
+from p2prss.feed.archive.records import (
+    FEED_FORMAT,
+    ArchivedItem,
+    FeedInfo,
+    ItemRecord,
+    RemovedPolicy,
+    item_id,
+)
 from p2prss.feed.document.rss_parts import MAX_CHANNEL_BYTES, MAX_ITEM_BYTES, MAX_ITEMS
-from p2prss.feed.model import FEED_FORMAT, ArchivedItem, FeedInfo, ItemRecord, RemovedPolicy, item_id
 from p2prss.units import KIB
 
 INFO_PATH: Final = "/p2prss.json"

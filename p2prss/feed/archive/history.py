@@ -27,9 +27,9 @@ from p2prss.feed.archive.archive import (
     decode_info,
     read_item,
 )
+from p2prss.feed.archive.records import ArchivedItem, Asset, ItemRecord, Stamp
 from p2prss.feed.document.item_diff import Difference, differences
 from p2prss.feed.document.rss_parts import MAX_ITEM_BYTES, MAX_ITEMS
-from p2prss.feed.model import ArchivedItem, Asset, ItemRecord, Stamp
 
 MAX_WAITING: Final = 100_000  # changes of one step held in memory; a stranger's may never end
 

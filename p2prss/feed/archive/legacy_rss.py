@@ -19,22 +19,12 @@ from lxml import etree
 
 from p2prss.drive.legacy_rss import LegacyFile, LegacyItem
 from p2prss.errors import FeedFormatError
+from p2prss.feed.archive.records import FEED_FORMAT, HYPER_RSS, Asset, FeedInfo, ItemRecord
 from p2prss.feed.document.dates import parse_date
 from p2prss.feed.document.names import CONTENT, DC, ITUNES
 from p2prss.feed.document.rss_parts import ITEMS_MARK, MAX_CHANNEL_BYTES, MAX_ITEM_BYTES
 from p2prss.feed.media_types import guess_type, settle
-from p2prss.feed.model import (
-    FEED_FORMAT,
-    HYPER_RSS,
-    MAX_ASSETS,
-    MAX_GUID_LENGTH,
-    MAX_TEXT_LENGTH,
-    MAX_URL_LENGTH,
-    Asset,
-    FeedInfo,
-    ItemRecord,
-    Role,
-)
+from p2prss.feed.model import MAX_ASSETS, MAX_GUID_LENGTH, MAX_TEXT_LENGTH, MAX_URL_LENGTH, Role
 
 MAX_CATEGORIES: Final = 100  # of one item
 MAX_PICTURES: Final = 32  # files that the show notes of one item name

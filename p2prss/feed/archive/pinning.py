@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from p2prss.feed.model import MAX_ASSETS, ArchivedItem, Asset, Role
+from p2prss.feed.archive.records import ArchivedItem, Asset
+from p2prss.feed.model import MAX_ASSETS, Role
 
 MAX_RECAPTURES: Final = 8  # further captures of one item's enclosures that its record names
 ANOTHER_EPISODE_SECONDS: Final = 86_400  # by which the date of another episode under a guid differs at least

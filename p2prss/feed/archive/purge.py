@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from p2prss.drive.drive import Drive
 from p2prss.drive.errors import DriveError
+from p2prss.feed.archive.records import ArchivedItem, Asset
 from p2prss.feed.archive.writer import FeedWriter
-from p2prss.feed.model import ArchivedItem, Asset
 
 
 async def purge_items(writer: FeedWriter) -> int:

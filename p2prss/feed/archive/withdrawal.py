@@ -9,8 +9,8 @@ from datetime import datetime
 from p2prss.drive.drive import Drive
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive.archive import INFO_PATH, FeedArchive
+from p2prss.feed.archive.records import FEED_FORMAT, FeedInfo
 from p2prss.feed.archive.writer import put_info
-from p2prss.feed.model import FEED_FORMAT, FeedInfo
 
 
 async def withdraw(drive: Drive, now: datetime) -> FeedInfo:

@@ -19,7 +19,7 @@ from p2prss import __version__
 from p2prss.drive.drive import Drive, DriveBatch
 from p2prss.feed.archive.archive import CHANNEL_PATH, INFO_PATH, MEDIA_FOLDER, FeedArchive
 from p2prss.feed.archive.pinning import address_key
-from p2prss.feed.model import FEED_FORMAT, ArchivedItem, Asset, FeedInfo, ItemRecord, Stamp
+from p2prss.feed.archive.records import FEED_FORMAT, ArchivedItem, Asset, FeedInfo, ItemRecord, Stamp
 from p2prss.units import MIB
 
 PLAIN_FEED_PATH: Final = "/feed.xml"

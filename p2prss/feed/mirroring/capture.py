@@ -17,6 +17,7 @@ import trio
 
 from p2prss.errors import DiskFullError, FetchError, P2prssError, RefusedError, TryAgainError
 from p2prss.feed.archive.pinning import address_key, file_key, without_twins
+from p2prss.feed.archive.records import ArchivedItem, Asset, CapturePolicy, Recapture
 from p2prss.feed.archive.writer import FeedWriter, NewFile
 from p2prss.feed.media_types import STREAMS, settle, sniff
 from p2prss.feed.mirroring.capture_memory import CaptureMemory
@@ -34,7 +35,7 @@ from p2prss.feed.mirroring.policy import (
 from p2prss.feed.mirroring.recapture import DYNAMIC, Recaptures
 from p2prss.feed.mirroring.report import MediaFailed, MediaStored, MirrorEvent, MirrorReport
 from p2prss.feed.mirroring.shelf import Shelf
-from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy, Recapture, Role
+from p2prss.feed.model import Role
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
 from p2prss.feed.origin.url import redact
 

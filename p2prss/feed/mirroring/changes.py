@@ -11,19 +11,16 @@ import msgspec
 from p2prss.feed.archive.archive import read_item
 from p2prss.feed.archive.order import with_order
 from p2prss.feed.archive.pinning import Named, pin
-from p2prss.feed.model import (
+from p2prss.feed.archive.records import (
     MAX_RECORD_BYTES,
     ArchivedItem,
     Asset,
-    Enclosure,
-    Item,
     ItemRecord,
-    ParsedFeed,
-    RefusedItem,
     Removal,
     item_id,
     item_path,
 )
+from p2prss.feed.model import Enclosure, Item, ParsedFeed, RefusedItem
 
 _PINNED: Final = re.compile(rb"episodeType>\s*trailer\s*<", re.IGNORECASE)
 """A trailer often stays listed for ever: then it does not tell where a feed ends."""

@@ -21,6 +21,14 @@ from p2prss.errors import FeedFormatError
 from p2prss.feed.archive.archive import CHANNEL_PATH
 from p2prss.feed.archive.order import in_origin_order
 from p2prss.feed.archive.purge import purge_items
+from p2prss.feed.archive.records import (
+    FEED_FORMAT,
+    ArchivedItem,
+    CapturePolicy,
+    FeedInfo,
+    Recapture,
+    RemovedPolicy,
+)
 from p2prss.feed.archive.writer import PLAIN_FEED_PATH, FeedWriter
 from p2prss.feed.document.render import Alternate, ItemSource, Serving, render_feed
 from p2prss.feed.mirroring.capture import Ask, Capture
@@ -41,17 +49,7 @@ from p2prss.feed.mirroring.report import (
     SecretsWritten,
 )
 from p2prss.feed.mirroring.shelf import MadeFeed, Shelf
-from p2prss.feed.model import (
-    FEED_FORMAT,
-    MAX_URL_LENGTH,
-    ArchivedItem,
-    CapturePolicy,
-    Channel,
-    FeedInfo,
-    Recapture,
-    RemovedPolicy,
-    Role,
-)
+from p2prss.feed.model import MAX_URL_LENGTH, Channel, Role
 from p2prss.feed.origin.fetch import Access, Fetcher, Retries, Validators
 from p2prss.feed.origin.url import public_url, secrets_of
 

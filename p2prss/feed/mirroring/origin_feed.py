@@ -10,12 +10,13 @@ import msgspec
 import trio
 
 from p2prss.errors import FeedFormatError, FetchError, GoneError
+from p2prss.feed.archive.records import ArchivedItem
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.repair import MAX_FEED_BYTES
 from p2prss.feed.mirroring.paging import Page, Walk, WalkState, walk_pages
 from p2prss.feed.mirroring.report import FeedMoved, MirrorEvent
 from p2prss.feed.mirroring.shelf import MadeFeed
-from p2prss.feed.model import ArchivedItem, ParsedFeed
+from p2prss.feed.model import ParsedFeed
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries, Validators
 from p2prss.feed.origin.moves import Journey, Stop, follow_moves, redirect_document
 from p2prss.feed.origin.url import public_url

@@ -14,9 +14,10 @@ from urllib.parse import urldefrag
 import msgspec
 
 from p2prss.errors import FeedError, TryAgainError
+from p2prss.feed.archive.records import ArchivedItem, item_id
 from p2prss.feed.document.names import resolve
 from p2prss.feed.document.rss_parts import MAX_ITEMS, MAX_ITEMS_BYTES
-from p2prss.feed.model import ArchivedItem, Item, ParsedFeed, RefusedItem, item_id
+from p2prss.feed.model import Item, ParsedFeed, RefusedItem
 
 MAX_PAGES: Final = 1000  # documents of one feed read in one update; 10 items a page is usual
 WHOLE_WALK_DAYS: Final = 7  # after which a changed feed is read to its end again, for edits far behind

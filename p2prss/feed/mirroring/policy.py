@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from p2prss.feed.archive.records import ArchivedItem, Asset, CapturePolicy
 from p2prss.feed.media_types import ending_of, is_stream, plain
-from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy, Role
+from p2prss.feed.model import Role
 from p2prss.units import GB, MB
 
 ASK_ABOVE_BYTES: Final = 20 * GB  # announced media; so much is not fetched without a yes

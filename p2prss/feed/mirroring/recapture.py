@@ -15,13 +15,14 @@ import msgspec
 
 from p2prss.errors import FetchError, RefusedError, TryAgainError
 from p2prss.feed.archive.pinning import is_extra, superseded, with_extras
+from p2prss.feed.archive.records import ArchivedItem, Asset, CapturePolicy, Recapture
 from p2prss.feed.archive.writer import FeedWriter, NewFile
 from p2prss.feed.media_types import STREAMS, settle, sniff
 from p2prss.feed.mirroring.capture_memory import CaptureMemory
 from p2prss.feed.mirroring.changes import with_record
 from p2prss.feed.mirroring.policy import limit_of, room_left, within
 from p2prss.feed.mirroring.report import CapturesDiffer, MediaFailed, MediaStored, MirrorEvent, MirrorReport
-from p2prss.feed.model import ArchivedItem, Asset, CapturePolicy, Recapture, Role
+from p2prss.feed.model import Role
 from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries, Validators
 from p2prss.feed.origin.url import redact
 from p2prss.units import KIB

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Protocol
 
+from p2prss.feed.archive.records import Asset
 from p2prss.feed.archive.writer import FeedWriter
-from p2prss.feed.model import Asset
 from p2prss.feed.origin.fetch import Fetched, Fetcher
 
 

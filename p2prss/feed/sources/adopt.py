@@ -17,8 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 import trio
 
+from p2prss.feed.archive.records import Asset
 from p2prss.feed.mirroring.policy import limit_of
-from p2prss.feed.model import Asset, Role
+from p2prss.feed.model import Role
 from p2prss.feed.origin.fetch import Fetched, Fetcher
 from p2prss.feed.origin.part import Part
 from p2prss.feed.sources.folder import FoundFile, copy_file, list_files, opened

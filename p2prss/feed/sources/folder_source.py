@@ -12,11 +12,11 @@ import msgspec
 import trio
 
 from p2prss.errors import FeedFormatError, FetchError
+from p2prss.feed.archive.records import Asset
 from p2prss.feed.archive.writer import FeedWriter
 from p2prss.feed.media_types import sniff
 from p2prss.feed.mirroring.mirror import StateStore
 from p2prss.feed.mirroring.policy import MAX_SIDE_FILE_BYTES, limit_of
-from p2prss.feed.model import Asset
 from p2prss.feed.origin.body_file import BodyFile
 from p2prss.feed.origin.fetch import Fetched, Fetcher
 from p2prss.feed.sources.drawn_cover import draw_cover

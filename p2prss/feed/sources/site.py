@@ -21,12 +21,13 @@ from p2prss.drive.blobs import BlobId
 from p2prss.drive.entry import DriveEntry
 from p2prss.errors import FeedFormatError, FetchError
 from p2prss.feed.archive.archive import SITE_FOLDER
+from p2prss.feed.archive.records import Asset, SiteInfo
 from p2prss.feed.archive.writer import FeedWriter
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.repair import MAX_FEED_BYTES
 from p2prss.feed.mirroring.mirror import StateStore
 from p2prss.feed.mirroring.policy import limit_of
-from p2prss.feed.model import MAX_URL_LENGTH, Asset, SiteInfo
+from p2prss.feed.model import MAX_URL_LENGTH
 from p2prss.feed.origin.fetch import Fetched, Fetcher
 from p2prss.feed.sources.folder import (
     FoundFile,

@@ -14,9 +14,10 @@ from p2prss.drive.legacy_rss import LegacyFile, LegacyItem, encode_base64url
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive.archive import decode_info, read_item
 from p2prss.feed.archive.legacy_rss import file_names, make_info, read_record, render_channel, render_item
+from p2prss.feed.archive.records import ItemRecord, item_path
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.render import ItemSource, render_feed
-from p2prss.feed.model import MAX_GUID_LENGTH, ItemRecord, Role, item_path
+from p2prss.feed.model import MAX_GUID_LENGTH, Role
 
 DIGESTS = [bytes([number]) * 32 for number in range(3)]
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2prss.feed.archive.order import in_origin_order, order_numbers
+from p2prss.feed.archive.records import ArchivedItem, ItemRecord, item_path
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.mirroring.changes import find_changes
-from p2prss.feed.model import ArchivedItem, ItemRecord, item_path
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 FIRST = datetime(2020, 1, 1, tzinfo=UTC)

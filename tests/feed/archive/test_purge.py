@@ -9,8 +9,8 @@ import pytest
 from p2prss.feed.archive.archive import INFO_PATH
 from p2prss.feed.archive.history import FeedHistory, What
 from p2prss.feed.archive.purge import own_paths
+from p2prss.feed.archive.records import ArchivedItem, RemovedPolicy
 from p2prss.feed.archive.writer import FeedWriter
-from p2prss.feed.model import ArchivedItem, RemovedPolicy
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
 from tests.tools.make_podcast import Spec, make_podcast

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from p2prss.feed.archive.records import Asset, CapturePolicy
 from p2prss.feed.mirroring.report import ItemsWritten
-from p2prss.feed.model import Asset, CapturePolicy
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
 

@@ -7,9 +7,10 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from p2prss.feed.archive.records import ArchivedItem, Asset, Removal
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.mirroring.changes import Changes, find_changes
-from p2prss.feed.model import MAX_GUID_LENGTH, ArchivedItem, Asset, Removal
+from p2prss.feed.model import MAX_GUID_LENGTH
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2025, 1, 1, tzinfo=UTC)

@@ -15,13 +15,14 @@ from lxml import etree
 from p2prss.crypto.key_text import format_key
 from p2prss.errors import FeedFormatError, FetchError, TryAgainError
 from p2prss.feed.archive.archive import INFO_PATH, MAX_INFO_BYTES, decode_info
+from p2prss.feed.archive.records import Asset, CapturePolicy, FeedInfo
 from p2prss.feed.archive.writer import encode_info
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.render import ItemSource, render_feed
 from p2prss.feed.mirroring.changes import find_changes
 from p2prss.feed.mirroring.policy import Announced, announced, needs_yes
 from p2prss.feed.mirroring.report import FilesLeftOut, ItemFailed, MediaFailed, MediaStored, MirrorEvent
-from p2prss.feed.model import Asset, CapturePolicy, FeedInfo, Role
+from p2prss.feed.model import Role
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
 from tests.tools.make_podcast import Spec, make_podcast
@@ -424,7 +425,7 @@ async def test_a_large_announcement_asks_first(
 
 def test_what_is_announced_is_added_up_once_per_address() -> None:
     feed = parse_feed((FEEDS / "giantbomb-730-episodes.rss").read_bytes())
-    from p2prss.feed.model import Asset
+    from p2prss.feed.archive.records import Asset
 
     assets = [
         Asset(role=one.role.value, url=one.url, byte_length=one.byte_length)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2prss.errors import FetchError
+from p2prss.feed.archive.records import ArchivedItem, CapturePolicy, Removal
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.mirroring.changes import find_changes
 from p2prss.feed.mirroring.paging import MAX_PAGES, Page, Walk, WalkState, walk_pages
 from p2prss.feed.mirroring.report import PagesFailed
-from p2prss.feed.model import ArchivedItem, CapturePolicy, Removal
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
 

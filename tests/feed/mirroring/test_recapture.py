@@ -13,8 +13,9 @@ import pytest
 
 from p2prss.feed.archive.archive import read_item
 from p2prss.feed.archive.pinning import MAX_RECAPTURES, audio_key, file_key, with_extras
+from p2prss.feed.archive.records import Asset, Assets, CapturePolicy, ItemRecord
 from p2prss.feed.mirroring.report import CapturesDiffer
-from p2prss.feed.model import MAX_ASSETS, Asset, Assets, CapturePolicy, ItemRecord
+from p2prss.feed.model import MAX_ASSETS
 from p2prss.serve.app import create_app
 from p2prss.serve.urls import capture_stem
 from tests.fakes.memory_drive import MemoryLibrary
