@@ -27,6 +27,7 @@ P2prssError                   has exit_code; its text is one line that names the
 │   │   └── RefusedError          3: asked again soon, it would answer the same: it is gone, or no such file
 │   │       └── GoneError             3: the origin says that it is gone for good
 │   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
+│   ├── UnnamedFeedError        1: an address names no feed of ours (has feed_url)
 │   └── WithdrawnFeedError      1: its publisher has taken it back
 └── TryAgainError             75: the same command may succeed later
     └── OriginBusyError         75: the origin asks to come back later (has wait_seconds)
@@ -160,6 +161,14 @@ class GoneError(RefusedError):
 
 class FeedFormatError(FeedError):
     """What came is no feed, or none we know how to read."""
+
+
+class UnnamedFeedError(FeedError):
+    """An address names no feed of ours; ``feed_url`` is the ordinary feed that is there, None without one."""
+
+    def __init__(self, message: str, *, feed_url: str | None = None) -> None:
+        super().__init__(message)
+        self.feed_url = feed_url
 
 
 class WithdrawnFeedError(FeedError):

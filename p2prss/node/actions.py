@@ -15,24 +15,26 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.errors import P2prssError, StorageError, UsageError
+from p2prss.errors import P2prssError, StorageError, TryAgainError, UsageError
 from p2prss.feed.origin.access import Access
-from p2prss.feed.origin.url import redact, source_url
+from p2prss.feed.origin.url import host_of, redact, secrets_of, source_url
 from p2prss.node.control import node_status
 from p2prss.node.duties import carry_out
 from p2prss.node.events import Error, Event, Notice, Progress, Published, Synced
+from p2prss.node.feed_lookup import as_typed, find_feed, is_address
 from p2prss.node.inspection import core_keys
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import DEFAULT_LATEST, FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.page_token import read_token
 from p2prss.node.saved_feeds import Role, SavedFeed
-from p2prss.serve.actions import AddRequest, DiskUse, FeedState, Work
+from p2prss.serve.actions import AddAs, AddRequest, DiskUse, FeedState, NamedBy, Work
 
 if TYPE_CHECKING:
     from p2prss.node.node import Node
 
 ADD_SECONDS: Final = 20.0  # that whoever adds a feed waits for what comes of it at first
+LOOKUP_SECONDS: Final = 20.0  # and before that, for an address to name its key
 DISK_SECONDS: Final = 5.0  # for which the disk is not looked at again
 OTHERS_SECONDS: Final = 0.5  # to find out which logs another feed has
 MAX_PROBLEMS: Final = 5  # kept of feeds that are not here
@@ -51,6 +53,7 @@ class NodeActions:
         self._nursery = nursery
         self._work: dict[str, Work] = {}  # by key, in text
         self._troubles: dict[str, str] = {}  # likewise
+        self._sites: dict[str, str] = {}  # likewise: hosts that named the keys of feeds
         self._disk: tuple[float, DiskUse] | None = None
 
     async def start(self) -> None:
@@ -97,7 +100,14 @@ class NodeActions:
             work=work,
             problem=str(conflict) if conflict is not None else self._troubles.get(text),
             lan_url=self._node.lan_http.feed_url(key) if self._node.lan_http is not None else None,
+            named_by=self._named_by(feed),
         )
+
+    def _named_by(self, feed: OpenFeed) -> NamedBy | None:
+        if feed.saved.named_by:
+            return NamedBy(host_of(feed.saved.named_by[0]), confirmed=False)
+        site = self._sites.get(feed.saved.key)
+        return NamedBy(site, confirmed=True) if site is not None else None
 
     async def disk(self) -> DiskUse:
         """What the home takes."""
@@ -112,19 +122,30 @@ class NodeActions:
 
     async def add(self, request: AddRequest) -> CoreKey:
         """Open a feed and keep it."""
-        source = request.source.strip()
+        source = as_typed(request.source)
         latest = request.latest
-        order: Order
-        if source.lower().startswith(("http://", "https://")):
-            wanted = Wanted(latest=None if latest is msgspec.UNSET else latest)
+        if is_address(source):
             source = source_url(source)
+            if request.add_as is not AddAs.FOLLOW and secrets_of(source):
+                raise UsageError(
+                    "this address is for some only: to publish it all the same, use a terminal:"
+                    " p2prss publish URL --allow-private"
+                )
+        elif request.add_as is AddAs.PUBLISH:
+            raise UsageError("only a feed with an address in the web can be published from here")
+        saved = self._node.saved.by_source(source) if is_address(source) else None
+        order: Order
+        if is_address(source) and (
+            request.add_as is AddAs.PUBLISH or (saved is not None and request.add_as is AddAs.AUTO)
+        ):
+            wanted = Wanted(latest=None if latest is msgspec.UNSET else latest)
             order = PublishOrder(source, wanted=wanted, confirmed=request.confirmed)
-            saved = self._node.saved.by_source(source)
             key = None if saved is None else saved.core_key
         else:
+            link, named_by = await self._find(source)
             wanted = Wanted(latest=DEFAULT_LATEST if latest is msgspec.UNSET else latest)
-            order = FollowOrder(source, wanted=wanted)
-            key = FeedLink.parse(source).key
+            order = FollowOrder(str(link), wanted=wanted, named_by=named_by)
+            key = link.key
         if key is not None and self._open_feed(key) is not None:
             return key
         outcome = _Outcome()
@@ -135,6 +156,21 @@ class NodeActions:
         if key is None:
             raise UsageError("it takes longer than usual to open this feed; look again in a moment")
         return key
+
+    async def _find(self, source: str) -> tuple[FeedLink, tuple[str, ...]]:
+        """The feed that a key, a link or an address means, and the addresses that named it.
+
+        Raises: UsageError, and as ``find_feed``.
+        """
+        if not is_address(source):
+            return FeedLink.parse(source), ()
+        with trio.move_on_after(LOOKUP_SECONDS):
+            found = await find_feed(source, self._node.settings.home.incoming)
+            key = format_key(found.link.key)
+            if self._open_feed(found.link.key) is None:
+                self._sites[key] = found.site
+            return found.link, found.addresses
+        raise TryAgainError(f"{redact(source)} takes too long to answer: try again later")
 
     async def remove(self, key: CoreKey) -> None:
         """Close a feed and delete it."""
@@ -156,6 +192,7 @@ class NodeActions:
             await trio.to_thread.run_sync(node.store.remove, one)
         self._work.pop(text, None)
         self._troubles.pop(text, None)
+        self._sites.pop(text, None)
         self._disk = None
 
     async def run_saved(self) -> None:
@@ -188,7 +225,8 @@ class NodeActions:
         if saved.role is Role.SEED:
             return SeedOrder((saved.key,))
         if saved.role is Role.FOLLOW:
-            return FollowOrder(saved.key, wanted=Wanted(latest=saved.latest, since=saved.since))
+            wanted = Wanted(latest=saved.latest, since=saved.since)
+            return FollowOrder(saved.key, wanted=wanted, named_by=saved.named_by)
         mirrored = False
         with suppress(P2prssError), trio.move_on_after(OTHERS_SECONDS):
             mirrored = (await self._node.opener.open(saved, eager=False)).drive.version > 1

@@ -1,5 +1,6 @@
 """Finding the key of a feed by the address of its origin, as people pass it around."""
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 import trio
 
 from p2prss.crypto.key_text import format_key
-from p2prss.errors import FeedError, FeedFormatError, FetchError, TryAgainError
+from p2prss.errors import FeedFormatError, FetchError, TryAgainError, UnnamedFeedError
 from p2prss.feed.archive.records import FeedInfo
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.repair import MAX_FEED_BYTES
@@ -27,6 +28,9 @@ from p2prss.feed.origin.url import public_url, redact
 from p2prss.node.link_text import FeedLink
 
 RETRIES: Final = Retries(attempts=2)  # somebody waits for the answer
+
+_APP_LINK: Final = re.compile(r"(feed|itpc|pcast|podcast):", re.IGNORECASE)
+_BARE_ADDRESS: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.[^\W\d_][\w-]+(:\d{1,5})?([/?]\S*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,22 @@ def is_address(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
+def as_typed(text: str) -> str:
+    """What somebody typed or copied, with the scheme that is meant where it has another or none.
+
+    Apps write ``feed:`` and the like in front of a feed's address, people leave ``https://`` away.
+    """
+    text = text.strip()
+    if found := _APP_LINK.match(text):
+        rest = text[found.end() :]
+        return rest if is_address(rest) else f"https://{rest.removeprefix('//')}"
+    return f"https://{text}" if _BARE_ADDRESS.fullmatch(text) else text
+
+
 async def find_feed(address: str, scratch: Path) -> FoundFeed:
     """Ask an address, then its host, for the key of a feed.
 
-    Raises: FeedError when it names none; FetchError and TryAgainError when it does not answer.
+    Raises: UnnamedFeedError when it names none; FetchError and TryAgainError when it does not answer.
     """
     await trio.Path(scratch).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="lookup-") as name:
@@ -67,32 +83,37 @@ async def find_feed(address: str, scratch: Path) -> FoundFeed:
             look = _Look(fetcher, Path(name) / "body")
             found = await look.at_address(address) or await look.at_host(address)
     if found is None:
-        raise FeedError(
+        raise UnnamedFeedError(
             f"{redact(address)} names no p2prss feed: ask its publisher for the key;"
-            " to mirror it yourself: p2prss publish"
+            " to mirror it yourself: p2prss publish",
+            feed_url=look.feed_url,
         )
     return found
 
 
 class _Look:
-    """One search; bodies come one after the other into the file ``into``."""
+    """One search; bodies come one after the other into the file ``into``.
+
+    ``feed_url`` is the first feed on its way, whether it names a key or not.
+    """
 
     def __init__(self, fetcher: Fetcher, into: Path) -> None:
         self._fetcher = fetcher
         self._into = into
+        self.feed_url: str | None = None
 
     async def at_address(self, address: str) -> FoundFeed | None:
         """A feed, or the first feed of a web page that names a key."""
         fetched, data = await self._get(address, MAX_FEED_BYTES)
         ways = (address, public_url(fetched.url))
         try:
-            return await _read(data, fetched, ways)
+            return await self._read(data, fetched, address, ways)
         except FeedFormatError:
             pass
         for link in await trio.to_thread.run_sync(feed_links, data, fetched.url):
             with suppress(FetchError, TryAgainError, FeedFormatError):
                 fetched, data = await self._get(link, MAX_FEED_BYTES)
-                if found := await _read(data, fetched, (*ways, link, public_url(fetched.url))):
+                if found := await self._read(data, fetched, link, (*ways, link, public_url(fetched.url))):
                     return found
         return None
 
@@ -112,12 +133,13 @@ class _Look:
         )
         return fetched, await trio.Path(self._into).read_bytes()
 
+    async def _read(self, data: bytes, fetched: Fetched, url: str, ways: tuple[str, ...]) -> FoundFeed | None:
+        """The key in a feed. Raises: FeedFormatError when it is none."""
 
-async def _read(data: bytes, fetched: Fetched, ways: tuple[str, ...]) -> FoundFeed | None:
-    """The key in a feed. Raises: FeedFormatError when it is none."""
+        def read() -> FoundFeed | None:
+            key = key_in_feed(parse_feed(data, url=fetched.url, content_type=fetched.mime_type))
+            return FoundFeed(FeedLink(key), ways) if key is not None else None
 
-    def read() -> FoundFeed | None:
-        key = key_in_feed(parse_feed(data, url=fetched.url, content_type=fetched.mime_type))
-        return FoundFeed(FeedLink(key), ways) if key is not None else None
-
-    return await trio.to_thread.run_sync(read)
+        found = await trio.to_thread.run_sync(read)
+        self.feed_url = self.feed_url or url
+        return found

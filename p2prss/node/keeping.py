@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 READABLE_SECONDS: Final = 5.0  # to wait for a new feed's first text before saying that it is ready
 MAX_SAVED_PEERS: Final = 32  # addresses kept for one feed
+CLOSED_SECONDS: Final = 1.0  # after which a wait for a feed's text sees that it was removed
 
 
 async def follow(node: "Node", order: FollowOrder) -> None:
@@ -33,16 +34,25 @@ async def follow(node: "Node", order: FollowOrder) -> None:
 
     Raises: UsageError, NoPeersError, StorageError, DriveError, FeedFormatError.
     """
-    found = await find_feed(order.feed, node.settings.home.incoming) if is_address(order.feed) else None
+    if is_address(order.feed):
+        found: FoundFeed | None = await find_feed(order.feed, node.settings.home.incoming)
+    else:
+        found = FoundFeed(FeedLink.parse(order.feed), order.named_by) if order.named_by else None
     link = found.link if found is not None else FeedLink.parse(order.feed)
-    is_new = node.saved.get(link.key) is None
+    known = node.saved.get(link.key)
+    is_new = known is None or bool(known.named_by)
     saved = _remember(node, link, Role.FOLLOW, order.wanted, order.removed)
+    named_by = found.addresses if found is not None and is_new else ()
+    if named_by != saved.named_by:
+        saved = node.saved.save(msgspec.structs.replace(saved, named_by=named_by))
     feed = await node.open_saved(saved, eager=True)
+    node.library.add(feed)
+    node.library.ready = True
     _dial_all(node, saved)
     if found is not None:
         await _check_origin(node, feed, found, order, is_new=is_new)
-    node.library.add(feed)
-    node.library.ready = True
+        if feed.scope.cancel_called:  # removed meanwhile
+            return
     follower = Follower(feed, order.wanted, node.emit, partial(node.rename, feed))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_tell_when_readable, node, feed)
@@ -62,8 +72,12 @@ async def _check_origin(
     async with trio.open_nursery() as nursery:
         if order.once:
             nursery.start_soon(Patience(order.patience, partial(node.why_nobody, feed)).watch, feed)
-        while feed.drive.version <= 1:
-            await feed.drive.wait_changed(feed.drive.version)
+        while feed.drive.version <= 1 and not feed.scope.cancel_called:
+            with trio.move_on_after(CLOSED_SECONDS):
+                await feed.drive.wait_changed(feed.drive.version)
+        if feed.scope.cancel_called:
+            nursery.cancel_scope.cancel()
+            return
         info = await keep_trying(feed.archive.info)
         nursery.cancel_scope.cancel()
     try:
@@ -72,6 +86,8 @@ async def _check_origin(
         if is_new:
             node.delete_feed(feed)
         raise
+    if feed.saved.named_by:
+        feed.saved = node.saved.save(msgspec.structs.replace(feed.saved, named_by=()))
     node.emit(Notice(message=f"and the feed names {found.site}: it is their own", key=feed.saved.key))
 
 

@@ -53,6 +53,7 @@ class FollowOrder:
     wanted: Wanted = field(default_factory=lambda: Wanted(latest=DEFAULT_LATEST))
     patience: float | None = None  # seconds without a block until ``once`` gives up; None: as usual
     removed: RemovedPolicy | None = None  # None: as it was asked for last, else as its mirror does
+    named_by: tuple[str, ...] = ()  # addresses that named its key: it has to name one of them in return
 
 
 @dataclass(frozen=True, slots=True)

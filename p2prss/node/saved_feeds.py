@@ -73,6 +73,7 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allow_locked: bool = False  # its publisher locked it, and the user has their leave
     reserved: bool = False  # it is locked without leave, or it is not known yet: it is not announced
     unlisted: bool = False  # announced nowhere: only who knows key and address comes to it
+    named_by: tuple[str, ...] = ()  # addresses that named it, while it has not named one of them in return
 
     @property
     def core_key(self) -> CoreKey:

@@ -6,6 +6,7 @@ reading only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -24,6 +25,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedBy:
+    """The site that named a feed's key; ``confirmed`` once the feed has named that site in return."""
+
+    site: str  # its host
+    confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FeedState:
     """What a node knows of an open feed besides its text.
 
@@ -37,6 +46,7 @@ class FeedState:
     work: Work | None = None
     problem: str | None = None
     lan_url: str | None = None  # for phones on the local network, if they are served
+    named_by: "NamedBy | None" = None  # where its key was found, if an address was asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +57,22 @@ class DiskUse:
     free_bytes: int
 
 
+class AddAs(StrEnum):
+    """What is wanted of a source.
+
+    ``AUTO``: to follow it; it is published only if this node does so already.
+    """
+
+    AUTO = "auto"
+    FOLLOW = "follow"
+    PUBLISH = "publish"
+
+
 class AddRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A feed to add: ``source`` is a key or a link to follow, or the web address of a feed to publish.
+    """A feed to add: ``source`` is a key, a link, or a web address.
+
+    An address is asked for the key of its feed, which is followed. One that names none is mirrored and
+    published only when ``as`` says so: others could take that for the show itself.
 
     ``latest`` is how many of the newest episodes are to be kept here, None for all of them; the others of
     a followed feed come when they are played. Unset, it is as with the commands: 3 of a followed feed, all
@@ -58,6 +82,7 @@ class AddRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     source: str
     latest: int | msgspec.UnsetType | None = msgspec.UNSET
     confirmed: bool = False
+    add_as: AddAs = msgspec.field(default=AddAs.AUTO, name="as")
 
 
 class HomeActions(Protocol):
@@ -87,7 +112,8 @@ class HomeActions(Protocol):
     async def add(self, request: AddRequest) -> "CoreKey":
         """Open a feed now and keep it; returns when it is listed, if not yet readable.
 
-        Raises: UsageError when the request makes no sense, and whatever hinders it at once.
+        Raises: UsageError when the request makes no sense, UnnamedFeedError when an address that is to be
+        followed names no feed, and whatever hinders it at once.
         """
 
     async def remove(self, key: "CoreKey") -> None:

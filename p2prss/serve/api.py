@@ -14,7 +14,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from p2prss.crypto.key_text import format_key
-from p2prss.errors import NetworkError, P2prssError, StorageError, TryAgainError, UsageError
+from p2prss.errors import (
+    NetworkError,
+    P2prssError,
+    StorageError,
+    TryAgainError,
+    UnnamedFeedError,
+    UsageError,
+)
 from p2prss.serve.actions import AddRequest, DiskUse, HomeActions
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.live import Live
@@ -82,6 +89,9 @@ class Api:
                 return refusal
             try:
                 return await handler(request, self._actions)
+            except UnnamedFeedError as error:
+                told = {"publish": error.feed_url} if error.feed_url is not None else {}
+                return _failed(_status(error), str(error), error.exit_code, **told)
             except P2prssError as error:
                 return _failed(_status(error), str(error), error.exit_code)
 
@@ -110,7 +120,14 @@ class Api:
             wanted = msgspec.json.decode(body, type=AddRequest)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             return _failed(400, f"not understood: {str(error)[:200]}", 2)
-        return _json({"key": format_key(await actions.add(wanted))}, 201)
+        key = await actions.add(wanted)
+        state = actions.state(key)
+        told = {"key": format_key(key)}
+        if state is not None:
+            told["role"] = state.role
+        if state is not None and state.named_by is not None:
+            told["named_by"] = state.named_by.site
+        return _json(told, 201)
 
     async def remove(self, request: Request, actions: HomeActions) -> Response:
         """Remove a feed."""
@@ -144,13 +161,15 @@ def _feed(feed: ServedFeed, actions: HomeActions, base_url: str) -> ApiFeed:
 def _status(error: P2prssError) -> int:
     if isinstance(error, UsageError):
         return 400
+    if isinstance(error, UnnamedFeedError) and error.feed_url is not None:
+        return 409  # it can be published
     if error.exit_code in (NetworkError.exit_code, TryAgainError.exit_code):  # FetchError is one of the first
         return 503
     return 507 if isinstance(error, StorageError) else 422
 
 
-def _failed(status: int, message: str, code: int) -> Response:
-    return _json({"error": message, "code": code}, status)
+def _failed(status: int, message: str, code: int, **more: str) -> Response:
+    return _json({"error": message, "code": code} | more, status)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -18,8 +18,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from p2prss.crypto.key_text import format_key
-from p2prss.errors import NetworkError, P2prssError, UsageError
-from p2prss.serve.actions import AddRequest, HomeActions
+from p2prss.errors import NetworkError, P2prssError, TryAgainError, UnnamedFeedError, UsageError
+from p2prss.feed.origin.url import redact
+from p2prss.serve.actions import AddAs, AddRequest, HomeActions
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.live import Live
 from p2prss.serve.pages import Pages, Visitor
@@ -116,14 +117,28 @@ class PageRoutes:
                 self._visitor(request), status=400, error="Enter a key, a link or an address.", **again
             )
         try:
-            wanted = AddRequest(source=source, latest=_latest(latest), confirmed="confirmed" in form)
+            wanted = AddRequest(
+                source=source,
+                latest=_latest(latest),
+                confirmed="confirmed" in form,
+                add_as=_add_as(form.get("as", AddAs.AUTO)),
+            )
             key = await self._actions.add(wanted)
         except P2prssError as error:
+            if isinstance(error, UnnamedFeedError) and error.feed_url is not None:
+                return self.pages.offer(self._visitor(request), error.feed_url, latest)
+            if isinstance(error, UnnamedFeedError):
+                address = redact(source) if "://" in source else source
+                text = (
+                    f"{address} leads to no podcast and no feed. Enter the address of the feed itself,"
+                    " or ask the people who make the show for its key."
+                )
+                return self.pages.add(self._visitor(request), status=422, error=text, **again)
             status = (
                 400
                 if isinstance(error, UsageError)
                 else 502
-                if error.exit_code == NetworkError.exit_code
+                if error.exit_code in (NetworkError.exit_code, TryAgainError.exit_code)
                 else 500
             )
             return self.pages.add(self._visitor(request), status=status, error=str(error), **again)
@@ -225,6 +240,13 @@ def _found(answer: Response | None) -> Response:
     if answer is None:
         raise HTTPException(404)
     return answer
+
+
+def _add_as(text: str) -> AddAs:
+    try:
+        return AddAs(text)
+    except ValueError:
+        raise UsageError("choose whether to follow or to publish it") from None
 
 
 def _latest(text: str) -> int | None:

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from p2prss.errors import P2prssError
 from p2prss.feed.archive.records import ArchivedItem
 from p2prss.feed.document.notes import Texts, texts_of
+from p2prss.feed.origin.url import host_of, redact
 from p2prss.serve.actions import DiskUse, HomeActions
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.qr import MAX_QR_LENGTH, qr_svg
@@ -159,6 +160,11 @@ class Pages:
         """The form that adds a show."""
         texts = {"source": source, "latest": latest, "error": display_text(error, 600)}
         return self._page("add.html", visitor, status=status, **texts)
+
+    def offer(self, visitor: Visitor, source: str, latest: str) -> Response:
+        """The question whether a feed that names no key is to be published from here."""
+        shown, site = display_text(redact(source)), display_text(host_of(source))
+        return self._page("publish.html", visitor, source=source, shown=shown, site=site, latest=latest)
 
     def removal(self, feed: ServedFeed, visitor: Visitor) -> Response:
         """The question whether a show is really to be removed."""

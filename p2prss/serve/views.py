@@ -14,7 +14,7 @@ from p2prss.crypto.key_text import format_key
 from p2prss.errors import P2prssError
 from p2prss.feed.archive.records import ArchivedItem, Asset
 from p2prss.feed.model import Role
-from p2prss.serve.actions import FeedState, Work
+from p2prss.serve.actions import FeedState, NamedBy, Work
 from p2prss.serve.delivery import delivery
 from p2prss.serve.library import ServedFeed
 from p2prss.serve.subscribe_links import SubscribeLink, subscribe_links
@@ -79,6 +79,7 @@ class ShowView:
     work: Work | None = None
     work_text: str = ""
     problem: str | None = None
+    named_by: NamedBy | None = None
     role: str = ""
     link: str = ""
     lan_url: str = ""
@@ -108,6 +109,7 @@ def bare_show(feed: ServedFeed, base_url: str, state: FeedState | None) -> ShowV
         work=work,
         work_text=work_text(work),
         problem=display_text(state.problem, 400) if state and state.problem else None,
+        named_by=state.named_by if state else None,
         role=_ROLES.get(state.role, "") if state else "",
         link=state.link if state else "",
         lan_url=(state.lan_url or "") if state else "",

@@ -44,7 +44,7 @@ async def listening(show: Show, tmp_path: Path) -> AsyncIterator[tuple[str, str]
 def add(browser: Watched, link: str, latest: str = "3") -> None:
     page = browser.page
     page.get_by_role("link", name="Add a show").first.click()
-    page.get_by_label("Key, link or feed address").fill(link)
+    page.get_by_label("Key, link or web address").fill(link)
     page.get_by_label("Episodes to keep").select_option(latest)
     page.get_by_role("button", name="Add").click()
     page.wait_for_url("**/shows/*")

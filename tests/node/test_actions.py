@@ -12,18 +12,22 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.errors import FetchError, P2prssError, UsageError
+from p2prss.errors import FetchError, P2prssError, UnnamedFeedError, UsageError
 from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.node.duties import carry_out
 from p2prss.node.events import Error, Event, Notice, Published, Ready, Synced, Waiting
+from p2prss.node.feed_lookup import as_typed
 from p2prss.node.home_paths import HomePaths
+from p2prss.node.link_text import FeedLink
 from p2prss.node.node import Node, open_node
 from p2prss.node.orders import PublishOrder
 from p2prss.node.page_token import read_token
 from p2prss.node.settings import NodeSettings
-from p2prss.serve.actions import AddRequest
+from p2prss.serve.actions import AddAs, AddRequest, NamedBy
 from tests.fakes.quiet_origin import QuietOrigin
 from tests.node.test_control import Told, no
+
+PODCAST = "https://podcastindex.org/namespace/1.0"
 
 
 @asynccontextmanager
@@ -81,10 +85,15 @@ async def test_a_web_address_is_published_and_comes_back(tmp_path: Path) -> None
     with QuietOrigin(source.parent) as origin:
         url = f"{origin.url}/{source.name}"
         async with node_at(tmp_path / "home") as (node, _):
-            key = await node.actions.add(AddRequest(source=url))
+            with pytest.raises(UnnamedFeedError) as caught:
+                await node.actions.add(AddRequest(source=url))
+            assert (caught.value.feed_url, node.feeds) == (url, [])
+            with pytest.raises(UnnamedFeedError):
+                await node.actions.add(AddRequest(source=url, add_as=AddAs.FOLLOW))
+            key = await node.actions.add(AddRequest(source=url, add_as=AddAs.PUBLISH))
             state = node.actions.state(key)
             assert state is not None
-            assert state.role == "publish"
+            assert (state.role, state.named_by) == ("publish", None)
             assert await node.actions.add(AddRequest(source=url)) == key
         async with node_at(tmp_path / "home") as (node, told):
             await node.actions.run_saved()
@@ -143,12 +152,108 @@ async def test_what_cannot_be_added_leaves_nothing_behind(tmp_path: Path) -> Non
         with pytest.raises(P2prssError) as caught:
             await node.actions.add(AddRequest(source="http://127.0.0.1:1/feed.xml"))
         assert isinstance(caught.value, FetchError)
+        with pytest.raises(P2prssError) as caught:
+            await node.actions.add(AddRequest(source="http://127.0.0.1:1/feed.xml", add_as=AddAs.PUBLISH))
+        assert isinstance(caught.value, FetchError)
         error: Error = await told.wait(Error)
         assert error.code in (2, 3)
         assert node.feeds == []
         assert list(node.library.feeds()) == []
         assert node.saved.all() == []
         assert list(node.actions.problems) == []  # whoever added it was told
+
+
+async def test_an_address_that_names_a_key_is_followed_once_the_feed_names_it_in_return(
+    tmp_path: Path,
+) -> None:
+    async with published_from_the_web(tmp_path / "a") as (link, page, thief):
+        async with node_at(tmp_path / "b") as (node, told):
+            node.dial(FeedLink.parse(link).peers[0])
+            key = await node.actions.add(AddRequest(source=page))
+            state = node.actions.state(key)
+            assert state is not None
+            assert state.role == "follow"
+            await told.wait(Ready)
+            assert node.actions.state(key).named_by == NamedBy("127.0.0.1", confirmed=True)  # type: ignore[union-attr]
+            assert await node.actions.add(AddRequest(source=page)) == key
+            assert [saved.named_by for saved in node.saved.all()] == [()]
+        async with node_at(tmp_path / "c") as (node, told):
+            node.dial(FeedLink.parse(link).peers[0])
+            await node.actions.add(AddRequest(source=thief, add_as=AddAs.FOLLOW))
+            error: Error = await told.wait(Error)
+            assert "may be somebody else's" in error.message
+            assert (node.feeds, list(node.library.feeds()), node.saved.all()) == ([], [], [])
+            assert "may be somebody else's" in node.actions.problems[0]
+
+
+async def test_what_an_address_named_is_looked_into_after_a_restart_as_well(tmp_path: Path) -> None:
+    async with published_from_the_web(tmp_path / "a") as (link, _, thief):
+        async with node_at(tmp_path / "b") as (node, _):
+            key = await node.actions.add(AddRequest(source=thief))
+            state = node.actions.state(key)
+            assert state is not None
+            assert state.named_by == NamedBy("localhost", confirmed=False)
+            assert [feed.key for feed in node.library.feeds()] == [key]
+        async with node_at(tmp_path / "b") as (node, told):
+            await node.actions.run_saved()
+            node.dial(FeedLink.parse(link).peers[0])
+            error: Error = await told.wait(Error)
+            assert "may be somebody else's" in error.message
+            assert node.saved.all() == []
+
+
+@asynccontextmanager
+async def published_from_the_web(home: Path) -> AsyncIterator[tuple[str, str, str]]:
+    """A show that names its key where it comes from.
+
+    Yields: its link, the address of a page that leads to its feed, and that of another site that does.
+    """
+    await trio.Path(home / "show").mkdir(parents=True)
+    source = await trio.to_thread.run_sync(make_demo_show, home / "show")
+    page = trio.Path(source.parent / "index.html")
+    await page.write_text(
+        f'<!doctype html><link rel="alternate" type="application/rss+xml" href="{source.name}">'
+    )
+    with QuietOrigin(source.parent) as origin:
+        url = f"{origin.url}/{source.name}"
+        async with node_at(home / "home", "127.0.0.1:0") as (node, told):
+            key = await node.actions.add(AddRequest(source=url, add_as=AddAs.PUBLISH))
+            ready: Ready = await told.wait(Ready)
+            await told.wait(Waiting)
+            text = await trio.Path(source).read_text()
+            proof = f'<podcast:txt xmlns:podcast="{PODCAST}" purpose="p2prss">{format_key(key)}</podcast:txt>'
+            await trio.Path(source).write_text(text.replace("<item>", f"{proof}<item>", 1))
+            yield ready.link, f"{origin.url}/index.html", url.replace("127.0.0.1", "localhost")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (" https://e.org/f ", "https://e.org/f"),
+        ("e.org", "https://e.org"),
+        ("www.example.co.uk/feed.xml?a=b", "https://www.example.co.uk/feed.xml?a=b"),
+        ("münchen.example:8080/x", "https://münchen.example:8080/x"),
+        ("feed:https://e.org/f", "https://e.org/f"),
+        ("feed://e.org/f", "https://e.org/f"),
+        ("PCAST://e.org/f", "https://e.org/f"),
+        ("podcast:e.org/f", "https://e.org/f"),
+        ("p2prss://key?name=a.b", "p2prss://key?name=a.b"),
+        ("hello", "hello"),
+        ("two words.org", "two words.org"),
+        ("/etc/passwd.txt", "/etc/passwd.txt"),
+        ("1.2.3", "1.2.3"),
+        ("y" * 52, "y" * 52),
+    ],
+)
+def test_what_is_typed_is_what_is_meant(typed: str, meant: str) -> None:
+    assert as_typed(typed) == meant
+
+
+async def test_only_addresses_that_all_may_read_are_published_from_the_page(tmp_path: Path) -> None:
+    async with node_at(tmp_path / "home") as (node, _):
+        for wrong in ("y" * 52, "https://u:p@127.0.0.1:1/f", "https://127.0.0.1:1/f?token=abc"):
+            with pytest.raises(UsageError):
+                await node.actions.add(AddRequest(source=wrong, add_as=AddAs.PUBLISH))
 
 
 async def test_with_nothing_saved_there_is_a_hint(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import re
+from html import escape
 from urllib.parse import urlencode
 
 import pytest
 
-from p2prss.errors import FetchError, UsageError
+from p2prss.crypto.key_text import format_key
+from p2prss.errors import FetchError, UnnamedFeedError, UsageError
+from p2prss.serve.actions import AddAs, FeedState, NamedBy
 from p2prss.serve.library import ServeSettings
 from p2prss.serve.page_routes import MAX_FORM_BYTES
 from p2prss.serve.token import Gate, is_own_origin
@@ -161,6 +164,53 @@ async def test_what_went_wrong_stands_above_the_form_that_keeps_what_was_typed(
     for wrong in ({"source": ""}, {"latest": "-1"}, {"latest": "²"}):
         assert (await post(client, "/add", form | wrong, Cookie=COOKIE)).status == 400
     assert actions.added == []
+
+
+async def test_a_feed_that_names_no_key_is_published_only_after_a_question(start_server: StartServer) -> None:
+    feed_url = 'https://e.org/feed.xml?a="b"'
+    actions = MemoryActions(error=UnnamedFeedError("names none", feed_url=feed_url))
+    client = await start_server(MemoryFeed(), actions=actions)
+    form = {"form": GATE.form_value, "source": "https://e.org/", "latest": "10"}
+    reply = await post(client, "/add", form, Cookie=COOKIE)
+    assert reply.status == 200
+    assert "Publish it yourself?" in reply.text
+    assert f'name="source" value="{escape(feed_url).replace("&quot;", "&#34;")}"' in reply.text
+    assert '<option value="10" selected' in reply.text
+    assert "https://e.org/feed.xml<" in reply.text  # to read: nothing that may be a secret
+    actions.error = None
+    answer = form | {"source": feed_url, "as": "publish", "confirmed": "1"}
+    assert (await post(client, "/add", answer, Cookie=COOKIE)).status == 303
+    assert (await post(client, "/add", form, Cookie=COOKIE)).status == 303
+    assert [(one.source, one.add_as, one.confirmed) for one in actions.added] == [
+        (feed_url, AddAs.PUBLISH, True),
+        ("https://e.org/", AddAs.AUTO, False),
+    ]
+    assert (await post(client, "/add", form | {"as": "steal"}, Cookie=COOKIE)).status == 400
+    actions.error = UnnamedFeedError("names none")
+    reply = await post(client, "/add", form, Cookie=COOKIE)
+    assert reply.status == 422
+    assert "https://e.org/ leads to no podcast" in reply.text
+
+
+async def test_the_api_publishes_only_what_it_was_told_to(start_server: StartServer) -> None:
+    actions = MemoryActions(error=UnnamedFeedError("names none", feed_url="https://e.org/f"))
+    client = await start_server(MemoryFeed(), actions=actions)
+    reply = await post(client, "/api/v1/feeds", b'{"source":"https://e.org/"}', Authorization=BEARER)
+    told = {"error": "names none", "code": 1, "publish": "https://e.org/f"}
+    assert (reply.status, json.loads(reply.body)) == (409, told)
+    actions.error = UnnamedFeedError("names none")
+    reply = await post(client, "/api/v1/feeds", b'{"source":"https://e.org/"}', Authorization=BEARER)
+    assert reply.status == 422
+    actions.error = None
+    actions.states[KEY] = FeedState("follow", "p2prss://k", named_by=NamedBy("e.org", confirmed=False))
+    body = b'{"source":"https://e.org/","as":"follow"}'
+    reply = await post(client, "/api/v1/feeds", body, Authorization=BEARER)
+    assert json.loads(reply.body) == {"key": format_key(KEY), "role": "follow", "named_by": "e.org"}
+    assert [one.add_as for one in actions.added] == [AddAs.FOLLOW]
+    page = await client.request("/shows/a-show")
+    assert "e.org names this show. Whether the show names e.org in return" in page.text
+    wrong = await post(client, "/api/v1/feeds", b'{"source":"k","as":"x"}', Authorization=BEARER)
+    assert wrong.status == 400
 
 
 async def test_too_much_is_refused(start_server: StartServer) -> None:
