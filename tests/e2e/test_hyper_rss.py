@@ -14,6 +14,7 @@ from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from tests.conftest import StartJsPeer
 from tests.e2e.program import Start, run
+from tests.e2e.test_clients import run_client
 from tests.interop.hyper_rss import HyperRss, base64url
 from tests.interop.js_peer import JsPeer
 
@@ -23,11 +24,11 @@ AUDIO = Random(1).randbytes(300_000)
 PICTURE = b"\x89PNG\r\n" + Random(2).randbytes(5_000)
 
 
-async def write_show(peer: JsPeer) -> HyperRss:
+async def write_show(peer: JsPeer, episode: bytes = AUDIO) -> HyperRss:
     """Three items: an episode with a picture, one whose audio is only at its origin, a text."""
     feed = await HyperRss.open(peer)
     await feed.name_cores()
-    audio, picture = await feed.add_file(AUDIO, "mp3?source=feed"), await feed.add_file(PICTURE, "png")
+    audio, picture = await feed.add_file(episode, "mp3?source=feed"), await feed.add_file(PICTURE, "png")
     await feed.add_item(
         "urn:x:1",
         title="First & foremost",
@@ -195,6 +196,30 @@ async def test_what_is_not_here_is_fetched_when_it_is_played(
         assert httpx.URL(again).path == httpx.URL(url).path
         assert (await get(again)).content == AUDIO
         await alone.stop()
+
+
+@pytest.mark.client
+async def test_mpv_plays_an_episode_that_is_not_here(
+    js_peer: StartJsPeer, start: Start, tmp_path: Path
+) -> None:
+    """It hears what it hears from the file."""
+    file = tmp_path / "episode.mp3"
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-t", "20")
+    await run_client("ffmpeg", "-nostdin", "-v", "error", *tone, "-b:a", "64k", file)
+    with trio.fail_after(120):
+        peer = await js_peer()
+        feed = await write_show(peer, file.read_bytes())
+        address = f"127.0.0.1:{await peer.listen()}"
+        options = ("--on-demand", "--peer", address, "--http", "127.0.0.1:0")
+        program = await start("follow", feed.key, *options, home=tmp_path / "home")
+        assert (await program.event("synced"))["media_files"] == 0
+        rss = await get((await program.event("ready"))["feed_url"])
+        url = feedparser.parse(rss.text).entries[2].enclosures[0].href
+        for name, source in (("file.wav", file), ("played.wav", url)):
+            sound = ("--ao=pcm", f"--ao-pcm-file={tmp_path / name}")
+            await run_client("mpv", "--no-config", "--no-video", *sound, source)
+        assert (tmp_path / "played.wav").stat().st_size > 20 * 44100 * 2
+        assert (tmp_path / "played.wav").read_bytes() == (tmp_path / "file.wav").read_bytes()
 
 
 async def test_it_is_found_by_its_key_alone(js_peer: StartJsPeer, tmp_path: Path) -> None:
