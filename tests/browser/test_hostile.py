@@ -13,7 +13,7 @@ from p2prss.serve.server import bind_tcp, serve_http
 from tests.browser.browser import CHROMIUM, Watched, in_browser
 from tests.fakes.memory_actions import TOKEN, MemoryActions
 from tests.fakes.memory_drive import KEY, MemoryFeed, MemoryLibrary
-from tests.tools.make_podcast import png
+from tests.tools.podcast.media import png
 
 WIDTHS: Final = (390, 1024, 1600)
 

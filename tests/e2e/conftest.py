@@ -11,7 +11,7 @@ import trio
 from tests.e2e.program import Program, Start, running
 from tests.e2e.show import LOCAL, LONG, SMALL, Show
 from tests.fakes.quiet_origin import QuietOrigin
-from tests.tools.make_podcast import Spec
+from tests.tools.podcast.spec import Spec
 
 
 class Serve(Protocol):

@@ -11,7 +11,9 @@ from xml.etree import ElementTree
 import trio
 
 from tests.e2e.program import fetch
-from tests.tools.make_podcast import Hit, Spec, make_podcast
+from tests.tools.podcast.request import Hit
+from tests.tools.podcast.show import make_podcast
+from tests.tools.podcast.spec import Spec
 
 SMALL: Final = Spec(episodes=4, megabytes=0.2, cover_side=32)
 LOCAL: Final = replace(SMALL, relative=True, base_url=".")  # the feed file names what lies beside it

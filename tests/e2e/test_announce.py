@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 from tests.e2e.program import run, running
 from tests.e2e.show import SMALL, Show
-from tests.tools.make_podcast import Origin
+from tests.tools.podcast.origin import Origin
 
 PODCAST = "{https://podcastindex.org/namespace/1.0}"
 PAGE = '<!doctype html><link rel="alternate" type="application/rss+xml" href="/feed.xml"><p>A show.'

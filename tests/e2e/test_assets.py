@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.conftest import Serve
 from tests.e2e.program import Start, fetch, run
 from tests.e2e.show import SMALL, Show
-from tests.tools.make_podcast import Spec
+from tests.tools.podcast.spec import Spec
 
 BASE = "http://127.0.0.1:8000"  # in feeds of make_podcast; its origin puts its own address there
 PODCAST = "{https://podcastindex.org/namespace/1.0}"

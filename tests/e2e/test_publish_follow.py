@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.conftest import Serve
 from tests.e2e.program import Start, run
 from tests.e2e.show import Show, downloaded, downloaded_twice, enclosures, hashes_of, served
-from tests.tools.make_podcast import Spec
+from tests.tools.podcast.spec import Spec
 
 EPISODES = 30
 MEGABYTES = 0.5  # an episode; scripts/test stays quick, and blocks of 64 KiB are many all the same

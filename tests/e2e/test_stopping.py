@@ -17,7 +17,7 @@ from p2prss.node.home_paths import HomePaths
 from tests.e2e.conftest import Serve
 from tests.e2e.program import EVENT_SECONDS, Program, Start, run
 from tests.e2e.show import Show, downloaded_twice, hashes_of, served
-from tests.tools.make_podcast import Spec
+from tests.tools.podcast.spec import Spec
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 

@@ -8,7 +8,8 @@ import threading
 import time
 from typing import Any
 
-from tests.tools.make_podcast import Hit, Origin, Request
+from tests.tools.podcast.origin import Origin
+from tests.tools.podcast.request import Hit, Request
 
 PATIENCE_SECONDS = 1.0  # then what still hangs (a stalled body) is left out
 

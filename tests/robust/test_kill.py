@@ -34,7 +34,9 @@ from tests.e2e.show import Show
 from tests.fakes.quiet_origin import QuietOrigin
 from tests.robust.conftest import until
 from tests.robust.moments import Moment
-from tests.tools.make_podcast import Hit, Origin, Spec
+from tests.tools.podcast.origin import Origin
+from tests.tools.podcast.request import Hit
+from tests.tools.podcast.spec import Spec
 
 KILLS = int(os.environ.get("P2PRSS_KILLS", "12"))  # of publishers and followers together
 SEED = int(os.environ.get("P2PRSS_KILL_SEED", "1"))

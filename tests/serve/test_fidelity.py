@@ -27,7 +27,8 @@ from p2prss.serve.rss import FeedAnswers
 from p2prss.serve.windows import Window
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
-from tests.tools.make_podcast import Spec, make_podcast
+from tests.tools.podcast.show import make_podcast
+from tests.tools.podcast.spec import Spec
 
 FEEDS = Path(__file__).parents[1] / "feeds"
 BASE = "http://127.0.0.1:7737"

@@ -13,7 +13,8 @@ from p2prss.feed.archive.records import ArchivedItem, RemovedPolicy
 from p2prss.feed.archive.writer import FeedWriter
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
-from tests.tools.make_podcast import Spec, make_podcast
+from tests.tools.podcast.show import make_podcast
+from tests.tools.podcast.spec import Spec
 
 SPEC = Spec(episodes=5, megabytes=0.15, cover_side=32)
 GONE = replace(SPEC, drop=frozenset({1, 3}), revision=1)  # 1 is the oldest

@@ -25,7 +25,8 @@ from p2prss.feed.mirroring.report import FilesLeftOut, ItemFailed, MediaFailed, 
 from p2prss.feed.model import Role
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
-from tests.tools.make_podcast import Spec, make_podcast
+from tests.tools.podcast.show import make_podcast
+from tests.tools.podcast.spec import Spec
 
 FEEDS = Path(__file__).parents[2] / "feeds"
 SPEC = Spec(episodes=4, megabytes=0.15, cover_side=32)

@@ -22,7 +22,9 @@ from p2prss.feed.origin.session import CONNECTIONS_PER_HOST
 from p2prss.units import MB, MIB
 from tests.fakes.quiet_origin import QuietOrigin
 from tests.fakes.studio import QUICK, Studio
-from tests.tools.make_podcast import Hit, Spec, make_podcast
+from tests.tools.podcast.request import Hit
+from tests.tools.podcast.show import make_podcast
+from tests.tools.podcast.spec import Spec
 
 EPISODES = 4
 DELAY = 0.1  # seconds

@@ -9,7 +9,8 @@ import mutagen
 from mutagen.flac import Picture
 from mutagen.id3 import APIC, COMM, TALB, TDRC, TIT2, TPE1, TRCK
 
-from tests.tools.make_podcast import Spec, make_podcast
+from tests.tools.podcast.show import make_podcast
+from tests.tools.podcast.spec import Spec
 
 SILENCE: Final = Path(__file__).parent / "media"
 MODIFIED: Final = 1_700_000_000  # of the first file, in seconds; the next ones an hour apart

@@ -15,7 +15,8 @@ from p2prss.feed.sources.adopt import AdoptShelf
 from p2prss.feed.sources.gpodder import read_downloads
 from tests.fakes.quiet_origin import QuietOrigin as Origin
 from tests.fakes.studio import Studio
-from tests.tools.make_podcast import Spec, make_podcast
+from tests.tools.podcast.show import make_podcast
+from tests.tools.podcast.spec import Spec
 
 SPEC = Spec(episodes=4, megabytes=0.3, cover_side=32)
 
