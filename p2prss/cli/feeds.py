@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -14,6 +14,12 @@ from p2prss.errors import UsageError
 
 if TYPE_CHECKING:
     from p2prss.node.orders import Order, Wanted
+
+MAX_SOURCE: Final = 4096  # characters that are read of a SOURCE on stdin
+SEEN_BY_ALL: Final = (
+    "stands on this command line, which all users of this machine can read while it runs:"
+    " write the address into a file, and use p2prss publish - < FILE"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +38,8 @@ def publish(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A feed's URL or file, a folder of audio, one with a site and its feed, or an OPML list.",
+            help="A feed's URL or file, a folder of audio, one with a site and its feed, or an OPML list;"
+            " - reads it from stdin, for a URL that nobody else should see.",
         ),
     ],
     once: Annotated[bool, typer.Option("--once", help="End when the mirror is complete.")] = False,
@@ -68,7 +75,9 @@ def publish(
             " podcast-dl, podcast-archiver), where the source proves that they are the same.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the feed instead of its title.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call the feed instead of its title; '' for the title again.")
+    ] = None,
     interval: Annotated[
         str | None,
         typer.Option(
@@ -114,9 +123,13 @@ def publish(
         typer.Option("--forget-options", help="Drop what was asked for of SOURCE before, credentials too."),
     ] = False,
     unlisted: Annotated[
-        bool,
-        typer.Option("--unlisted", help="Announce it nowhere: it reaches whom you give link and address."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--unlisted/--listed",
+            help="Announce it nowhere, until --listed: it reaches whom you give link and address.",
+            show_default=False,
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a very large show without asking.")] = False,
 ) -> None:
     """Mirror a feed into a signed one and share it; print its link.
@@ -125,23 +138,30 @@ def publish(
     audio becomes a podcast by its tags and, if there is one, its show.toml; a site is published with its
     pages; of an OPML list each feed gets its own key.
 
-    What is asked for is saved in the home: `p2prss up` does it again. The interval, credentials (which never
-    leave the home) and the like hold for this command, too, until an option says otherwise;
-    --forget-options starts afresh.
+    What is asked for is saved in the home: `p2prss up` does it again. All but which episodes' media is wanted
+    holds for this command, too, until an option says otherwise: the interval, credentials (which never leave
+    the home), --unlisted and the like. --forget-options starts afresh; an unlisted feed stays that.
 
-    A source that wants a token: `p2prss publish URL --credentials FILE --allow-private`
+    A source that wants a token: `p2prss publish URL --credentials FILE --allow-private`. If the URL has it in
+    itself: `p2prss publish - --allow-private < FILE`, as all users of a machine can read command lines.
 
     Example: `p2prss publish https://example.org/feed.xml`
     """
+    from p2prss.node.events import Notice
     from p2prss.node.orders import PublishOrder, RemovedPolicy
-    from p2prss.node.source_access import source_access
+    from p2prss.node.source_access import secret_in, source_access
 
     access = source_access(
         user_agent=user_agent, private_hosts=allow_private_host or (), credentials=credentials, environ={}
     )
     if websub_callback is not None and network.no_http:
         raise UsageError("--websub-callback needs the HTTP server: leave out --no-http")
-    wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media, default_all=True)
+    wanted = _wanted(latest=latest, all_=all_, since=since, none=no_media)
+    context = Context.of(ctx)
+    if source == "-":
+        source = _read_source(context)
+    elif allow_private and (secret := secret_in(source)):
+        context.output.event(Notice(message=f"{secret} {SEEN_BY_ALL}"))
     order = PublishOrder(
         source=source,
         once=once,
@@ -181,14 +201,17 @@ def follow(
 ) -> None:
     """Follow a feed: print a local RSS address for any podcast app, and keep it fresh.
 
-    All episodes are listed; the newest 3 are kept here, others come when they are played. Given the address
+    All episodes are listed; the newest 3 are kept here, others come when they are played: what else is asked
+    for is saved, and holds until an option says otherwise. Given the address
     of a feed or a site, its key is asked for there, and the feed must name that site in return.
 
     Example: `p2prss follow p2prss://KEY` or `p2prss follow https://example.org/feed.xml`
     """
     from p2prss.node.orders import FollowOrder, RemovedPolicy
 
-    wanted = _wanted(latest=latest, all_=all_, none=on_demand, default_all=False)
+    wanted = None  # as asked for before
+    if latest is not None or all_ or on_demand:
+        wanted = _wanted(latest=latest, all_=all_, none=on_demand)
     order = FollowOrder(
         feed=feed,
         once=once,
@@ -242,6 +265,18 @@ def up(
     _run(ctx, UpOrder(), network)
 
 
+def _read_source(context: Context) -> str:
+    """The source that stands on stdin, where no list of processes shows it. Raises: UsageError."""
+    import sys
+
+    if sys.stdin.isatty():
+        context.output.talk("SOURCE, in one line:")
+    text = sys.stdin.readline(MAX_SOURCE + 1).strip()
+    if not text or len(text) > MAX_SOURCE:
+        raise UsageError("SOURCE is -, so its first line must come on stdin: p2prss publish - < FILE")
+    return text
+
+
 def _run(ctx: typer.Context, order: "Order", network: NetworkOptions) -> None:
     context = Context.of(ctx)
 
@@ -259,10 +294,9 @@ def _wanted(
     latest: int | None,
     all_: bool,
     none: bool,
-    default_all: bool,
     since: datetime | None = None,
 ) -> "Wanted":
-    from p2prss.node.orders import DEFAULT_LATEST, Wanted
+    from p2prss.node.orders import Wanted
 
     if (latest is not None) + all_ + none + (since is not None) > 1:
         raise UsageError("give only one of the options that say which media to fetch")
@@ -270,7 +304,7 @@ def _wanted(
         return Wanted(latest=latest or 0)
     if since is not None:
         return Wanted(since=since.replace(tzinfo=UTC))
-    return Wanted() if all_ or default_all else Wanted(latest=DEFAULT_LATEST)
+    return Wanted()
 
 
 def _patience(timeout: float | None, *, once: bool) -> float | None:

@@ -25,7 +25,7 @@ from p2prss.node.feed_lookup import as_typed, find_feed, is_address
 from p2prss.node.inspection import core_keys
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import OpenFeed
-from p2prss.node.orders import DEFAULT_LATEST, FollowOrder, Order, PublishOrder, SeedOrder, Wanted
+from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.page_token import read_token
 from p2prss.node.saved_feeds import Role, SavedFeed
 from p2prss.serve.actions import AddAs, AddRequest, DiskUse, FeedState, NamedBy, Work
@@ -138,12 +138,12 @@ class NodeActions:
         if is_address(source) and (
             request.add_as is AddAs.PUBLISH or (saved is not None and request.add_as is AddAs.AUTO)
         ):
-            wanted = Wanted(latest=None if latest is msgspec.UNSET else latest)
+            wanted = None if latest is msgspec.UNSET else Wanted(latest=latest)
             order = PublishOrder(source, wanted=wanted, confirmed=request.confirmed)
             key = None if saved is None else saved.core_key
         else:
             link, named_by = await self._find(source)
-            wanted = Wanted(latest=DEFAULT_LATEST if latest is msgspec.UNSET else latest)
+            wanted = None if latest is msgspec.UNSET else Wanted(latest=latest)
             order = FollowOrder(str(link), wanted=wanted, named_by=named_by)
             key = link.key
         if key is not None and self._open_feed(key) is not None:
@@ -225,8 +225,7 @@ class NodeActions:
         if saved.role is Role.SEED:
             return SeedOrder((saved.key,))
         if saved.role is Role.FOLLOW:
-            wanted = Wanted(latest=saved.latest, since=saved.since)
-            return FollowOrder(saved.key, wanted=wanted, named_by=saved.named_by)
+            return FollowOrder(saved.key, named_by=saved.named_by)
         mirrored = False
         with suppress(P2prssError), trio.move_on_after(OTHERS_SECONDS):
             mirrored = (await self._node.opener.open(saved, eager=False)).drive.version > 1
@@ -234,7 +233,6 @@ class NodeActions:
             saved.source or "",
             confirmed=mirrored,
             allow_private=True,
-            unlisted=saved.unlisted,
             access=Access(source_may_be_private=not saved.from_list),
         )
 

@@ -9,14 +9,13 @@ import msgspec
 import trio
 
 from p2prss.errors import ConflictError, FeedFormatError, P2prssError, UsageError
-from p2prss.feed.archive.records import RemovedPolicy
 from p2prss.net.address import Address
 from p2prss.node.events import Notice, Withdrawn
 from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address
 from p2prss.node.follower import Follower
 from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import OpenFeed
-from p2prss.node.orders import FollowOrder, SeedOrder, Wanted
+from p2prss.node.orders import DEFAULT_LATEST, FollowOrder, SeedOrder, Wanted
 from p2prss.node.patience import Patience, keep_trying
 from p2prss.node.saved_feeds import Role, SavedFeed, new_feed
 from p2prss.node.seeder import Seeder
@@ -41,7 +40,7 @@ async def follow(node: "Node", order: FollowOrder) -> None:
     link = found.link if found is not None else FeedLink.parse(order.feed)
     known = node.saved.get(link.key)
     is_new = known is None or bool(known.named_by)
-    saved = _remember(node, link, Role.FOLLOW, order.wanted, order.removed)
+    saved = _remember(node, link, Role.FOLLOW, order)
     named_by = found.addresses if found is not None and is_new else ()
     if named_by != saved.named_by:
         saved = node.saved.save(msgspec.structs.replace(saved, named_by=named_by))
@@ -53,7 +52,8 @@ async def follow(node: "Node", order: FollowOrder) -> None:
         await _check_origin(node, feed, found, order, is_new=is_new)
         if feed.scope.cancel_called:  # removed meanwhile
             return
-    follower = Follower(feed, order.wanted, node.emit, partial(node.rename, feed))
+    wanted = Wanted(latest=saved.latest, since=saved.since)
+    follower = Follower(feed, wanted, node.emit, partial(node.rename, feed))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_tell_when_readable, node, feed)
         patience = Patience(order.patience, partial(node.why_nobody, feed))
@@ -99,7 +99,7 @@ async def seed(node: "Node", order: SeedOrder) -> None:
     links = [FeedLink.parse(text) for text in order.feeds]
     async with trio.open_nursery() as nursery:
         for link in {link.key: link for link in links}.values():
-            saved = _remember(node, link, Role.SEED, None)
+            saved = _remember(node, link, Role.SEED)
             feed = await node.open_saved(saved, eager=True)
             _dial_all(node, saved)
             node.emit(node.ready(feed, with_feed_url=False))
@@ -160,20 +160,35 @@ async def _tell_when_readable(node: "Node", feed: OpenFeed) -> None:
     node.emit(node.ready(feed, with_feed_url=True))
 
 
-def _remember(
-    node: "Node", link: FeedLink, role: Role, wanted: Wanted | None, removed: RemovedPolicy | None = None
-) -> SavedFeed:
+def _remember(node: "Node", link: FeedLink, role: Role, order: FollowOrder | None = None) -> SavedFeed:
     """Save what is asked for, on top of what is known of the feed already."""
-    saved = node.saved.get(link.key) or new_feed(link.key, role)
+    known = node.saved.get(link.key)
+    saved = known or new_feed(link.key, role)
     if saved.role is Role.PUBLISH:
         if role is Role.FOLLOW:
             raise UsageError("this feed is published from this very home; nothing to follow")
         return saved
     peers = tuple(dict.fromkeys([*map(str, link.peers), *saved.peers]))[:MAX_SAVED_PEERS]
     changes: dict[str, object] = {"role": role, "peers": peers, "name": link.name or saved.name}
-    if wanted is not None:
-        changes |= {"latest": wanted.latest, "since": wanted.since, "removed": removed or saved.removed}
+    is_change = known is not None and known.role is not role
+    if order is not None:
+        wanted = order.wanted
+        if wanted is None and (known is None or is_change):
+            wanted = Wanted(latest=DEFAULT_LATEST)
+        if wanted is not None:
+            changes |= {"latest": wanted.latest, "since": wanted.since}
+        changes["removed"] = order.removed or saved.removed
+    if is_change:
+        node.emit(Notice(message=f"{saved.label}: {_CHANGE_OF_ROLE[role]}", key=saved.key))
     return node.saved.save(msgspec.structs.replace(saved, **changes))
+
+
+_CHANGE_OF_ROLE: Final = {
+    Role.FOLLOW: "all of it was kept until now (seed); from now on it is served to podcast apps, and of new"
+    " episodes those are kept that follow is asked for",
+    Role.SEED: "it was followed until now; from now on all of it is kept, and it is served to podcast apps no"
+    " longer: for both use p2prss follow KEY --all",
+}
 
 
 def _dial_all(node: "Node", saved: SavedFeed) -> None:

@@ -29,7 +29,7 @@ class PublishOrder:
     source: str
     once: bool = False
     wanted: Wanted | None = None  # first: all
-    name: str | None = None
+    name: str | None = None  # what to call it; empty: by its title again
     interval: float | None = None  # seconds between looks at the source; first: by the show's own rhythm
     websub_callback: str | None = None  # where hubs reach this node
     access: Access = field(default_factory=Access)  # its members count where they are not as usual
@@ -39,18 +39,18 @@ class PublishOrder:
     removed: RemovedPolicy | None = None  # None: as it was asked for last
     allow_private: bool = False  # publish even what only some may read, by its address
     allow_locked: bool = False  # publish even what its publisher has locked
-    unlisted: bool = False  # announce it nowhere, now and later
+    unlisted: bool | None = None  # announce it nowhere; first: no
     forget_options: bool = False  # what was asked for before counts no longer
     adopt: Path | None = None  # a folder of another program's downloads, to take over instead of fetching
 
 
 @dataclass(frozen=True, slots=True)
 class FollowOrder:
-    """Replicate a feed and serve it to podcast apps."""
+    """Replicate a feed and serve it to podcast apps. What is None is done as it was asked for last."""
 
     feed: str
     once: bool = False
-    wanted: Wanted = field(default_factory=lambda: Wanted(latest=DEFAULT_LATEST))
+    wanted: Wanted | None = None  # first: the newest ``DEFAULT_LATEST``
     patience: float | None = None  # seconds without a block until ``once`` gives up; None: as usual
     removed: RemovedPolicy | None = None  # None: as it was asked for last, else as its mirror does
     named_by: tuple[str, ...] = ()  # addresses that named its key: it has to name one of them in return
@@ -72,7 +72,7 @@ class ImportOrder:
     follow: "tuple[Subscription, ...]"
     publish: "tuple[Subscription, ...]" = ()
     once: bool = False
-    wanted: Wanted = field(default_factory=lambda: Wanted(latest=DEFAULT_LATEST))
+    wanted: Wanted | None = None  # as in FollowOrder
     patience: float | None = None  # as in FollowOrder
 
 

@@ -15,8 +15,9 @@ Confirm = Callable[[str], Awaitable[bool]]
 class Permission:
     """Asked with every new text of a feed's head, before anything of it is written.
 
-    Args: key: that the feed is published under; given: the user said that it may be announced;
-    on_verdict: is told whether it may be, and whether that is because the user has just said so.
+    Args: key: that the feed is published under; given: the user said that it may be announced; quiet: it is
+    announced nowhere in any case, so that there is nothing to ask; on_verdict: is told whether it may be, and
+    whether that is because the user has just said so.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class Permission:
         key: CoreKey,
         *,
         given: bool,
+        quiet: bool,
         emit: Emit,
         confirm: Confirm,
         on_verdict: Callable[[bool, bool], None],
@@ -34,7 +36,7 @@ class Permission:
         self._confirm = confirm
         self._on_verdict = on_verdict
         self._is_proven: bool | None = None
-        self._is_told = False
+        self._is_told = quiet
 
     async def check(self, channel: Channel) -> None:
         """Say what the feed tells of its owner, and ask where that is somebody else.

@@ -99,7 +99,8 @@ class Publisher:
         self._done = 0
         permission = Permission(
             feed.key,
-            given=feed.saved.allow_locked or feed.saved.unlisted,
+            given=feed.saved.allow_locked,
+            quiet=feed.saved.unlisted,
             emit=emit,
             confirm=confirm,
             on_verdict=on_verdict,

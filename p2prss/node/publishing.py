@@ -12,12 +12,12 @@ from p2prss.feed.archive.records import CapturePolicy
 from p2prss.feed.origin.access import USER_AGENT, Access
 from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
 from p2prss.feed.sources.adopt import AdoptShelf
-from p2prss.node.events import Ready
+from p2prss.node.events import Notice, Ready
 from p2prss.node.hub_subscriber import check_callback
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder
 from p2prss.node.publisher import Confirm, Publisher
-from p2prss.node.saved_feeds import Asked, Role, new_feed, new_seed_name
+from p2prss.node.saved_feeds import Asked, Role, SavedFeed, new_feed, new_seed_name
 from p2prss.node.source_access import source_access
 from p2prss.node.sources import open_source
 
@@ -38,18 +38,15 @@ async def publish_feed(
         seed_name = new_seed_name()
         key = await trio.to_thread.run_sync(node.opener.new_own_key, seed_name)
         saved = msgspec.structs.replace(
-            new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, name=order.name, reserved=True
+            new_feed(key, Role.PUBLISH), source=source, seed_name=seed_name, reserved=True
         )
-    removed = order.removed or saved.removed
-    from_list = order.access is not None and not order.access.source_may_be_private
-    saved = msgspec.structs.replace(saved, unlisted=order.unlisted, removed=removed, from_list=from_list)
-    if order.allow_locked:
-        saved = msgspec.structs.replace(saved, allow_locked=True)
-    node.saved.save(saved)
+    saved = node.saved.save(_with_order(saved, order))
     feed = await node.open_saved(saved, eager=False)
     if feed.conflict is not None:
         raise feed.conflict
-    asked = _what_is_asked(order, await _asked_before(feed, order))
+    before = await _asked_before(feed, order)
+    asked = _what_is_asked(order, before)
+    _tell_what_changes(node, feed, order, before.policy, asked.policy)
     feed.saved = node.saved.save(msgspec.structs.replace(feed.saved, asked=asked))
     if order.once or node.http_url is None:  # hubs have nobody to call
         asked = msgspec.structs.replace(asked, websub_callback=None)
@@ -91,6 +88,51 @@ async def publish_feed(
     finally:
         if feed.drive.version <= 1:  # not even its text was ever read
             node.delete_feed(feed)
+
+
+def _with_order(saved: SavedFeed, order: PublishOrder) -> SavedFeed:
+    """What is saved of a feed besides ``asked``, and on top of it what the order says."""
+    from_list = order.access is not None and not order.access.source_may_be_private
+    return msgspec.structs.replace(
+        saved,
+        name=saved.name if order.name is None else order.name or None,
+        unlisted=saved.unlisted if order.unlisted is None else order.unlisted,
+        removed=order.removed or saved.removed,
+        allow_locked=saved.allow_locked or order.allow_locked,
+        reserved=saved.reserved and not order.allow_locked,
+        from_list=from_list,
+    )
+
+
+def _tell_what_changes(
+    node: "Node", feed: OpenFeed, order: PublishOrder, before: CapturePolicy | None, now: CapturePolicy | None
+) -> None:
+    """Say what a user may not expect of a feed that is here already."""
+    told: list[str] = []
+    if feed.drive.version > 1:
+        if before and now and (was := wanted_words(before)) != (will := wanted_words(now)):
+            told.append(f"{will} is wanted from now on; until now it was {was}")
+        if feed.saved.unlisted and order.unlisted is None:
+            told.append("it is announced nowhere, as asked for before; --listed ends that")
+        if order.unlisted is False and feed.saved.reserved:
+            told.append("it is announced nowhere still, as its publisher has locked it; see --allow-locked")
+        if order.name is not None and feed.slug:
+            told.append(
+                f"it is called that from now on; its short name {feed.slug} stays, as addresses have it"
+            )
+    for message in told:
+        node.emit(Notice(message=f"{feed.title}: {message}", key=feed.saved.key))
+
+
+def wanted_words(policy: CapturePolicy) -> str:
+    """``the media of the newest 5 episodes (--latest 5)``."""
+    if not policy.media:
+        return "no media (--no-media)"
+    if policy.since is not None:
+        return f"the media of episodes since {policy.since:%Y-%m-%d} (--since {policy.since:%Y-%m-%d})"
+    if policy.latest is not None:
+        return f"the media of the newest {policy.latest} episodes (--latest {policy.latest})"
+    return "the media of all episodes"
 
 
 async def _asked_before(feed: OpenFeed, order: PublishOrder) -> Asked:

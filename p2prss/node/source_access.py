@@ -7,6 +7,7 @@ from typing import Final
 
 from p2prss.errors import UsageError
 from p2prss.feed.origin.access import MAX_CREDENTIAL_BYTES, Access
+from p2prss.feed.origin.url import secrets_of
 
 ALLOW_PRIVATE_NAME: Final = "P2PRSS_FETCH_ALLOW_PRIVATE"
 
@@ -28,6 +29,11 @@ def source_access(
     if credentials is not None and not access.credentials:
         raise UsageError(f"{credentials} holds no credentials: write 'Authorization: …' or 'Cookie: …'")
     return access
+
+
+def secret_in(source: str) -> str:
+    """What in a source's address only some may know, in words and without its value; empty for nothing."""
+    return next((what for what, _ in secrets_of(source)), "")
 
 
 def _read(path: Path) -> str:

@@ -230,3 +230,19 @@ async def test_what_gpodder_downloaded_is_not_fetched_again(
     assert "3 files were taken over, 1.2 MB not fetched again" in talk.stderr
     gone = await run(*words[:3], "--adopt", tmp_path / "gone", home=tmp_path / "home", code=2)
     assert "does not exist" in gone.error
+
+
+async def test_a_secret_address_is_read_from_stdin_so_that_nobody_else_sees_it(
+    show: Show, serve: Serve, tmp_path: Path
+) -> None:
+    source, home = f"{serve(show).feed_url}?token=geheim", tmp_path / "home"
+    options = ("--once", "--no-media", "--allow-private")
+    done = await run("publish", source, *options, home=home)
+    key = done.event("published")["key"]
+    (message,) = [one["message"] for one in done.events("notice") if "command line" in one["message"]]
+    assert "p2prss publish - < FILE" in message
+    assert "geheim" not in done.stdout + done.stderr
+    done = await run("publish", "-", *options, home=home, stdin=f"{source}\n".encode())
+    assert done.event("published")["key"] == key
+    assert not any("command line" in one["message"] for one in done.events("notice"))
+    assert "stdin" in (await run("publish", "-", *options, home=home, code=2)).error

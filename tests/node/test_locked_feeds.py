@@ -123,9 +123,29 @@ async def test_a_feed_becomes_locked(settings: NodeSettings, source: Callable[[s
 async def test_an_unlisted_feed_is_announced_nowhere(
     settings: NodeSettings, source: Callable[[str], str]
 ) -> None:
-    for unlisted in (True, False):
-        order = PublishOrder(source(""), once=True, unlisted=unlisted)
-        assert (await announced(settings, order))[0] is not unlisted
+    path = source("")
+    for unlisted, is_announced in ((True, False), (None, False), (False, True), (None, True)):
+        order = PublishOrder(path, once=True, unlisted=unlisted)
+        assert (await announced(settings, order))[0] is is_announced
+    forgets = PublishOrder(path, once=True, unlisted=True, forget_options=True)
+    assert not (await announced(settings, forgets))[0]
+    is_announced, told = await announced(settings, PublishOrder(path, once=True, forget_options=True))
+    assert not is_announced
+    assert any("--listed" in one for one in notices(told))
+
+
+async def test_a_locked_feed_that_was_unlisted_is_not_announced_by_listing_it(
+    settings: NodeSettings, source: Callable[[str], str]
+) -> None:
+    """Nothing was asked while there was nothing to announce, so nobody has given leave."""
+    path = source(LOCKED)
+    _, told = await announced(settings, PublishOrder(path, once=True, unlisted=True))
+    assert not any("locked" in one for one in notices(told))
+    is_announced, told = await announced(settings, PublishOrder(path, once=True, unlisted=False))
+    assert not is_announced
+    assert any("--allow-locked" in one for one in notices(told))
+    # The source has not changed, and still the leave counts at once.
+    assert (await announced(settings, PublishOrder(path, once=True, allow_locked=True)))[0]
 
 
 async def test_somebody_elses_own_feed_is_named(settings: NodeSettings, source: Callable[[str], str]) -> None:
