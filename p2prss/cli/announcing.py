@@ -54,6 +54,11 @@ def announce(
                 msgspec.structs.replace(made, xml=""),
                 f"{output}: {made.items} items, {made.advertised} of their files in the swarm",
             )
+        if made.relative:
+            context.output.talk(
+                f"{made.relative} of its files have no address on the web, so apps without p2prss cannot play"
+                " them: add --gateway URL"
+            )
         context.output.talk(advice)
 
     context.run(main)

@@ -18,6 +18,7 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.errors import P2prssError, WithdrawnFeedError
 from p2prss.feed.archive.order import in_origin_order
 from p2prss.feed.archive.records import HYPER_RSS, ArchivedItem, Asset, FeedInfo
+from p2prss.feed.document.names import NAMESPACES
 from p2prss.feed.document.render import Alternate, ItemSource, Replacement, Serving, Show
 from p2prss.feed.document.rss_parts import ITEMS_MARK
 from p2prss.feed.model import Role
@@ -29,9 +30,11 @@ from p2prss.serve.xml_text import as_xml_text
 MERGE_SECONDS: Final = 2.0  # the feed of all shows does without a show whose list takes longer to come
 
 _CHANNEL: Final = (
-    '<rss version="2.0"><channel><title>All podcasts</title><link>{link}</link>'
-    "<description>The episodes of all podcasts of this p2prss, newest first.</description>\n"
-    f"<?{ITEMS_MARK}?></channel></rss>"
+    '<rss version="2.0"'
+    + "".join(f' xmlns:{name}="{NAMESPACES[name]}"' for name in ("atom", "content", "itunes", "podcast"))
+    + "><channel><title>All podcasts</title><link>{link}</link>"
+    "<description>The episodes of all podcasts of this p2prss, newest first.</description>"
+    f"<language>en</language>\n<?{ITEMS_MARK}?></channel></rss>"
 )
 
 
@@ -127,8 +130,10 @@ class OneShow:
     async def frame(self, serving: Serving, base_url: str) -> tuple[bytes, Serving]:
         """The show's own channel."""
         info = await self._feed.archive.info()
+        key = format_key(self._feed.key)
         complete = replace(
             serving,
+            links={f"hyper://{key}/": f"{base_url}/shows/{key}"},
             origin_url=as_xml_text(info.origin_url),
             base_url=as_xml_text(info.base_url),
             replacements=_asset_replacements(self._feed.key, info.channel_assets, base_url),

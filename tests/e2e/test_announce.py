@@ -5,6 +5,8 @@ from xml.etree import ElementTree
 
 from tests.e2e.program import run, running
 from tests.e2e.show import SMALL, Show
+from tests.feed.sources.album import album
+from tests.feed.sources.psp import ITUNES
 from tests.tools.podcast.origin import Origin
 
 PODCAST = "{https://podcastindex.org/namespace/1.0}"
@@ -53,3 +55,19 @@ async def test_a_show_is_followed_by_its_address(tmp_path: Path) -> None:
                 )
                 assert "it may be somebody else's" in done.stderr
                 assert not (await run("list", home=stranger)).lines
+
+
+async def test_a_folder_is_announced_with_the_addresses_of_a_gateway(tmp_path: Path) -> None:
+    folder, home = album(tmp_path / "folder"), tmp_path / "home"
+    key = (await run("publish", folder, "--once", "--no-http", home=home)).event("published")["key"]
+    bare = await run("announce", key, "-o", tmp_path / "bare.xml", home=home)
+    assert bare.lines[0]["relative"] == 4
+    made = (await run("announce", key, "--gateway", "https://gate.example/pods", home=home)).lines[0]
+    assert (made["advertised"], made["relative"]) == (4, 0)
+    channel = ElementTree.fromstring(made["xml"]).find("channel")
+    assert channel is not None
+    assert channel.findtext("link") == f"https://gate.example/pods/shows/{key}"
+    places = [one.get("url", "") for one in channel.iter("enclosure")]
+    places += [one.get("href", "") for one in channel.iter(f"{ITUNES}image")]
+    assert len(places) == 5
+    assert all(place.startswith(f"https://gate.example/pods/feeds/{key}/") for place in places)

@@ -186,6 +186,8 @@ def apply_rules(root: etree._Element, url: str) -> None:
         guess = GUESSES.get(written.rpartition(".")[2])
         if name_of(node) == "enclosure" and guess and not node.get("type"):
             node.set("type", guess)
+        if name_of(node) == "enclosure" and not node.get("length"):
+            node.set("length", "0")
 
 
 def absolute_pictures(text: str, base: str) -> str:

@@ -38,7 +38,7 @@ class Rule(StrEnum):
     DATE = "date"
     CAPTURED = "captured"  # address, length and type of a file that is here
     ABSOLUTE = "absolute"
-    TYPE = "type"
+    TYPE = "type"  # and length, where the origin has none
     PICTURES = "pictures"  # in texts
     EDITION = "edition"  # the way to the same bytes, with their hash
     DROPPED = "dropped"  # by the origin, and still served
@@ -155,7 +155,7 @@ class _Comparison:
             return Rule.GUID
         if key in _FILE_ATTRIBUTES and self._is_captured(element):
             return Rule.CAPTURED
-        if key == "type" and not old:
+        if key in ("type", "length") and not old:
             return Rule.TYPE
         return Rule.ABSOLUTE if _made_absolute(old, new) else Rule.CHANGED
 
@@ -168,6 +168,8 @@ class _Comparison:
             return Rule.CAPTURED
         if name in ("guid", "podcast:guid") and not old.strip():
             return Rule.GUID
+        if name == "link" and old.startswith("hyper://"):
+            return Rule.LINKS
         if name == "pubDate" and not old.strip():
             return Rule.DATE
         if name.endswith(":block"):

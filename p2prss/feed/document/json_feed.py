@@ -69,7 +69,10 @@ def _write_item(item: etree._Element, source: Mapping[str, Any]) -> None:
     add(item, "atom:updated", _text(source, "date_modified"))
     summary, markup, plain = (_text(source, name) for name in ("summary", "content_html", "content_text"))
     escaped = html.escape(plain, quote=False)
-    add(item, "description", html.escape(summary, quote=False) or escaped)
+    brief = html.escape(summary, quote=False) or escaped
+    if not brief and not _text(source, "title"):  # RSS asks for one of the two
+        brief, markup = markup, ""
+    add(item, "description", brief)
     add(item, "content:encoded", markup or (escaped if summary else ""))
     if markup and summary:
         add(item, "itunes:summary", plain)

@@ -1,8 +1,9 @@
 """RSS 1.0 and 0.90 (RDF) -> RSS 2.0: the same elements in another frame.
 
 Elements of RSS itself lose their namespace and move into the channel; those of other namespaces,
-attributes of RDF, comments and order stay. What is written anew: ``<enclosure>`` beside
-``enc:enclosure``, ``<guid>`` from ``rdf:about``. What goes: ``<items>``, the list of what follows anyway.
+attributes, comments and order stay. What is written anew: ``<enclosure>`` beside ``enc:enclosure``;
+``<guid>``, and for the channel ``dc:identifier``, in the place of ``rdf:about``. What goes: ``<items>``,
+the list of what follows anyway.
 Source: web.resource.org/rss/1.0/spec; the enclosure module mod_enclosure.
 """
 
@@ -25,13 +26,17 @@ def from_rdf(root: etree._Element) -> etree._Element | None:
         return None
     channel = new_channel({prefix: uri for prefix, uri in root.nsmap.items() if prefix})
     for name, value in source.attrib.items():
-        channel.set(name, value)
+        if name != f"{_RDF}about":
+            channel.set(name, value)
     present = {name_of(one) for one in root}
     for child in source:
         name = name_of(child)
         if name == "items" or (name in _MOVED and name in present and not len(child)):
             continue
         _move(channel, child)
+    about = source.get(f"{_RDF}about", "").strip()
+    if about not in (text_of(one).strip() for one in channel):
+        add(channel, "dc:identifier", about)
     for child in root:
         if child is source:
             continue
@@ -66,3 +71,5 @@ def _finish_item(item: etree._Element) -> None:
             add(item, "guid", about, isPermaLink="false")
         else:
             guid.text = about
+    if guid is None or text_of(guid) == item.get(f"{_RDF}about"):
+        item.attrib.pop(f"{_RDF}about", "")  # the guid says it

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from lxml import etree
@@ -23,6 +23,7 @@ from p2prss.feed.document.names import (
     BLOCK_ID,
     ITUNES,
     PODCAST,
+    Place,
     address_at,
     base_of,
     child_named,
@@ -42,6 +43,8 @@ _PODCAST_SPACE: Final = UUID("ead4c236-bf58-58c6-a2c6-a6b28d128cb6")  # of podca
 _PAGE_RELS: Final = frozenset(
     {"next", "prev", "previous", "first", "last", "current", "prev-archive", "next-archive"}
 )
+_ADDED_SPACES: Final = {"atom": ATOM, "itunes": ITUNES, "podcast": PODCAST}  # of what is added to a channel
+_UNKNOWN_TYPE: Final = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ class Serving:
     """Where the copy is served.
 
     ``pages``: RFC 5005 relation -> URL; ``block`` asks directories not to list the copy;
-    ``may_mirror`` takes p2prss out of that, so that the copy can be published from where it lies.
+    ``may_mirror`` takes p2prss out of that, so that the copy can be published from where it lies;
+    ``links``: address of a page in the channel's ``link`` -> one that a browser opens here.
     """
 
     feed_url: str
@@ -103,6 +107,7 @@ class Serving:
     replacements: Mapping[str, Replacement] = field(default_factory=dict)  # of the channel's own files
     block: bool = True
     may_mirror: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Serving | None = None) -> bytes:
@@ -113,6 +118,8 @@ def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Servin
     Raises: FeedFormatError when the XML is not what parsing makes (an archive is written by strangers).
     """
     root = parse_xml(channel_xml)
+    if serving is not None:
+        root = _with_spaces(root)
     channel = child_named(root, "channel")
     if channel is None:
         raise FeedFormatError("the archived feed has no channel")
@@ -141,8 +148,28 @@ def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Servin
     return etree.tostring(root.getroottree(), encoding="UTF-8", xml_declaration=True)
 
 
+def _with_spaces(root: etree._Element) -> etree._Element:
+    """The root with the namespaces of what is added declared: PSP-1 wants them in the opening tag."""
+    known = set(root.nsmap.values())
+    missing = {
+        prefix: uri for prefix, uri in _ADDED_SPACES.items() if uri not in known and prefix not in root.nsmap
+    }
+    if not missing:
+        return root
+    spaces: Any = {**root.nsmap, **missing}  # the stubs know no default namespace
+    given = {str(name): str(value) for name, value in root.attrib.items()}
+    made = etree.Element(root.tag, given, nsmap=spaces)
+    made.text = root.text
+    for node in list(root.itersiblings(preceding=True))[::-1]:
+        made.addprevious(node)
+    for node in list(root.itersiblings())[::-1]:
+        made.addnext(node)
+    made.extend(list(root))
+    return made
+
+
 def _serve_item(item: etree._Element, source: ItemSource, serving: Serving) -> None:
-    _rewrite(item, source.base_url or serving.base_url, source.replacements)
+    rewrite_addresses(item, source.base_url or serving.base_url, source.replacements)
     guid = date = None
     for child in item:
         name = name_of(child)
@@ -167,11 +194,13 @@ def _serve_channel(root: etree._Element, channel: etree._Element, serving: Servi
     for style in list(root.itersiblings(etree.PI, preceding=True)):
         if getattr(style, "target", "") == "xml-stylesheet":
             _drop_before_root(style)  # a stranger's script would run under our own address
-    _rewrite(channel, serving.base_url, serving.replacements)
+    rewrite_addresses(channel, serving.base_url, serving.replacements)
     present = {plain_name(child.tag) for child in channel if isinstance(child.tag, str) and text_of(child)}
     for child in list(channel):
         if isinstance(child.tag, str) and _is_replaced(child, serving):
             _drop(child)
+        elif name_of(child) == "link" and (page := serving.links.get(text_of(child).strip())):
+            child.text = page
     links = {"self": serving.feed_url, "via": serving.origin_url, **serving.pages}
     added = [_atom_link(rel, url) for rel, url in links.items() if url]
     if serving.block:
@@ -234,7 +263,9 @@ def _drop_before_root(node: etree._Element) -> None:
     holder.append(node)
 
 
-def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, Replacement]) -> None:
+def rewrite_addresses(
+    element: etree._Element, base_url: str, replacements: Mapping[str, Replacement]
+) -> None:
     """Write new addresses where there are some, and absolute ones everywhere."""
     for one, place in list(places_in(element)):
         written = address_at(one, place)
@@ -245,13 +276,8 @@ def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, 
         if new is None:
             if address != (one.get(place.url) if place.url else written):
                 _write(one, place.url, address)
-            if (
-                place.type
-                and place.role == "enclosure"
-                and not one.get(place.type)
-                and (mime := guess_type(address))
-            ):
-                one.set(place.type, mime)
+            if place.role == "enclosure":
+                _complete(one, place, address)
             continue
         _write(one, place.url, new.url)
         holder, length, mime_type = one, place.length, place.type
@@ -273,6 +299,17 @@ def _rewrite(element: etree._Element, base_url: str, replacements: Mapping[str, 
             return new.url if new is not None else written if is_data(written) else address
 
         rewrite_at(one, attribute, rewritten)
+
+
+def _complete(element: etree._Element, place: Place, address: str) -> None:
+    """Give a file that is still at the origin the type of its ending, and an ``enclosure`` all three
+    attributes: a length of 0 means that it is not known (RSS Best Practices Profile)."""
+    is_enclosure = plain_name(element.tag) == "enclosure"
+    mime_type = guess_type(address) or (_UNKNOWN_TYPE if is_enclosure else "")
+    if mime_type and not element.get(place.type, "").strip():
+        element.set(place.type, mime_type)
+    if is_enclosure and not element.get(place.length, "").strip():
+        element.set(place.length, "0")
 
 
 def _write(element: etree._Element, attribute: str, address: str) -> None:

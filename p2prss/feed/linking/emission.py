@@ -1,64 +1,94 @@
 """The ordinary feed of a publisher, with what leads apps from it to the swarm; pure.
 
-Nothing of the feed is taken away or changed. Added are, for the whole feed, ``podcast:txt`` with the key,
-and for each captured enclosure a ``podcast:alternateEnclosure`` with its places and its hash.
+Nothing of the feed is taken away or changed, but for addresses that no app could use. Added are, for the
+whole feed, ``podcast:txt`` with the key, and for each captured enclosure a ``podcast:alternateEnclosure``
+with its places and its hash.
 Source: podcast namespace, tags ``txt``, ``alternateEnclosure``, ``source``, ``integrity``; spec/08-feeds.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from lxml import etree
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError
-from p2prss.feed.document.names import PODCAST, child_named, plain_name
+from p2prss.feed.document.names import PODCAST, child_named, name_of, plain_name
 from p2prss.feed.document.parse import parse_xml
-from p2prss.feed.document.render import Alternate, ItemSource, add_alternate, render_feed
+from p2prss.feed.document.render import (
+    Alternate,
+    ItemSource,
+    Replacement,
+    add_alternate,
+    render_feed,
+    rewrite_addresses,
+)
 from p2prss.feed.linking.rights import TXT_PURPOSE, read_rights
 
 
 @dataclass(frozen=True, slots=True)
 class EmittedItem:
-    """An item as it is archived, and the places of its captured enclosures."""
+    """An item as it is archived, and the places of its captured enclosures.
+
+    ``addresses``: of captured files, as they are written -> what to write for them.
+    """
 
     xml: bytes
     alternates: tuple[Alternate, ...] = ()
+    addresses: Mapping[str, Replacement] = field(default_factory=dict)
 
 
-def emit_feed(channel_xml: bytes, items: Iterable[EmittedItem], key: CoreKey) -> bytes:
+@dataclass(frozen=True, slots=True)
+class EmittedChannel:
+    """The channel as it is archived; ``links``: address in its ``link`` -> what to write for it."""
+
+    xml: bytes
+    addresses: Mapping[str, Replacement] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def emit_feed(channel: EmittedChannel, items: Iterable[EmittedItem], key: CoreKey) -> bytes:
     """The feed to put where the origin's is.
 
-    Args: channel_xml, items: as archived, in the order to list them; key: the feed's own.
+    Args: channel, items: as archived, in the order to list them; key: the feed's own.
     Returns: an RSS document in UTF-8. It is what it was when nothing is to be added, as when it was made
     from a feed that was made here.
     Raises: FeedFormatError when the XML is not what parsing makes.
     """
-    sources = [ItemSource(_with_alternates(item)) for item in items]
-    return render_feed(_with_key(channel_xml, key), sources)
+    sources = [ItemSource(_emitted_item(item)) for item in items]
+    return render_feed(_emitted_channel(channel, key), sources)
 
 
-def _with_key(channel_xml: bytes, key: CoreKey) -> bytes:
+def _emitted_channel(emitted: EmittedChannel, key: CoreKey) -> bytes:
     """The channel with the proof that the key is its owner's."""
-    if key in read_rights(channel_xml).keys:
-        return channel_xml
-    root = parse_xml(channel_xml)
+    has_key = key in read_rights(emitted.xml).keys
+    if has_key and not emitted.addresses and not emitted.links:
+        return emitted.xml
+    root = parse_xml(emitted.xml)
     channel = child_named(root, "channel")
     if channel is None:
         raise FeedFormatError("the archived feed has no channel")
-    proof = etree.Element(f"{{{PODCAST}}}txt", {"purpose": TXT_PURPOSE}, nsmap={"podcast": PODCAST})
-    proof.text = format_key(key)
-    proof.tail = channel.text or "\n"
-    channel.insert(0, proof)
+    if emitted.addresses:
+        rewrite_addresses(channel, "", emitted.addresses)
+    for child in channel:
+        if name_of(child) == "link" and (child.text or "") in emitted.links:
+            child.text = emitted.links[child.text or ""]
+    if not has_key:
+        proof = etree.Element(f"{{{PODCAST}}}txt", {"purpose": TXT_PURPOSE}, nsmap={"podcast": PODCAST})
+        proof.text = format_key(key)
+        proof.tail = channel.text or "\n"
+        channel.insert(0, proof)
     return etree.tostring(root.getroottree(), encoding="UTF-8", xml_declaration=True)
 
 
-def _with_alternates(emitted: EmittedItem) -> bytes:
+def _emitted_item(emitted: EmittedItem) -> bytes:
     """The item with those of its alternates that it does not name already."""
-    if not emitted.alternates:
+    if not emitted.alternates and not emitted.addresses:
         return emitted.xml
     item = parse_xml(emitted.xml)
+    if emitted.addresses:
+        rewrite_addresses(item, "", emitted.addresses)
     named = {
         source.get("uri", "")
         for source in item.iter("{*}source")

@@ -8,7 +8,7 @@ import pytest
 from lxml import etree
 
 from p2prss.errors import FeedFormatError
-from p2prss.feed.document.names import ATOM, ITUNES
+from p2prss.feed.document.names import ATOM, ITUNES, PODCAST
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.render import Alternate, ItemSource, Replacement, Serving, render_feed
 
@@ -67,6 +67,38 @@ def test_one_that_is_not_captured_keeps_the_origins_but_absolute() -> None:
         "length": "5",
         "type": "audio/mpeg",
     }
+
+
+def test_an_enclosure_has_all_three_attributes_whatever_the_origin_wrote() -> None:
+    bare = one(serve('<enclosure url="https://cdn.example/listen?id=1"/>'), "channel/item/enclosure")
+    assert dict(bare.attrib) == {
+        "url": "https://cdn.example/listen?id=1",
+        "length": "0",
+        "type": "application/octet-stream",
+    }
+    other = one(serve('<media:content url="https://cdn.example/listen?id=1"/>'), "channel/item/media:content")
+    assert dict(other.attrib) == {"url": "https://cdn.example/listen?id=1"}
+
+
+def test_what_is_added_is_declared_in_the_opening_tag() -> None:
+    channel = b"<!--a--><rss version='2.0' x='y'><channel><title>T</title></channel></rss><!--b-->"
+    served = render_feed(channel, [], Serving(f"{HERE}/feed.xml"))
+    opening = served.partition(b"<channel>")[0]
+    for prefix, uri in (("atom", ATOM), ("itunes", ITUNES), ("podcast", PODCAST)):
+        assert f'xmlns:{prefix}="{uri}"'.encode() in opening
+        assert served.count(f'"{uri}"'.encode()) == 1
+    root = etree.fromstring(served)
+    assert (root.get("version"), root.get("x")) == ("2.0", "y")
+    assert [str(root.getprevious()), str(root.getnext())] == ["<!--a-->", "<!--b-->"]
+    taken = channel.replace(b"x='y'", b"xmlns:atom='urn:x'")  # a prefix that means something else
+    assert b'xmlns:atom="urn:x"' in render_feed(taken, [], Serving(f"{HERE}/feed.xml"))
+
+
+def test_a_link_that_no_browser_opens_leads_to_the_page_here() -> None:
+    channel = b"<rss version='2.0'><channel><link>hyper://k/</link><link>hyper://j/</link></channel></rss>"
+    serving = Serving(f"{HERE}/feed.xml", links={"hyper://k/": f"{HERE}/shows/k"})
+    found = etree.fromstring(render_feed(channel, [], serving)).findall("channel/link")
+    assert [link.text for link in found] == [f"{HERE}/shows/k", "hyper://j/"]
 
 
 def test_all_places_of_a_file_are_rewritten() -> None:

@@ -246,6 +246,13 @@ def test_each_member_of_a_json_item(path: str, values: list[str]) -> None:
     assert found(etree.fromstring(feed.items[0].xml), path) == values
 
 
+def test_a_json_item_without_title_and_summary_has_a_description() -> None:
+    feed = JSON_FEED | {"items": [{"id": "9", "content_html": "<p>h</p>"}]}
+    item = etree.fromstring(parse_feed(json.dumps(feed).encode(), url=URL).items[0].xml)
+    assert found(item, "description/text()") == ["<p>h</p>"]
+    assert not found(item, "content:encoded")
+
+
 def test_plain_text_of_json_is_written_as_html() -> None:
     item = etree.fromstring(parse_feed(json.dumps(JSON_FEED).encode(), url=URL).items[1].xml)
     assert found(item, "description/text()") == ["a &lt; b"]

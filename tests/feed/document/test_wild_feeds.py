@@ -226,9 +226,12 @@ def test_rdf_keeps_its_elements_in_another_frame() -> None:
     assert [(one.url, one.byte_length, one.mime_type) for one in feed.items[0].enclosures] == [
         ("http://e.example/1.mp3", 5, "audio/mpeg")
     ]
-    for kept in (b"dc:creator", b"dc:date", b"enc:enclosure", b"rdf:about"):
+    for kept in (b"dc:creator", b"dc:date", b"enc:enclosure"):
         assert kept in feed.items[0].xml
+    assert b"rdf:about" not in feed.items[0].xml  # the guid says it
     assert b"<items" not in feed.channel.xml
+    assert b"<dc:identifier>c</dc:identifier>" in feed.channel.xml
+    assert b"rdf:about" not in feed.channel.xml.partition(b"<image")[0]
 
 
 def test_an_end_that_is_missing_makes_a_feed_degraded() -> None:

@@ -8,7 +8,7 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.document.render import Alternate
-from p2prss.feed.linking.emission import EmittedItem, emit_feed
+from p2prss.feed.linking.emission import EmittedChannel, EmittedItem, emit_feed
 from p2prss.feed.linking.rights import MAX_KEYS, Rights, read_rights
 
 PODCAST = "https://podcastindex.org/namespace/1.0"
@@ -70,7 +70,7 @@ def test_the_feed_to_put_where_the_origins_is() -> None:
         (f"hyper://{TEXT}/media/aa/x.mp3", "https://gate.example/x.mp3"), 3, "audio/mpeg", "ab" * 32
     )
     items = [EmittedItem(parsed.items[0].xml, (alternate,)), EmittedItem(parsed.items[1].xml)]
-    emitted = emit_feed(parsed.channel.xml, items, KEY)
+    emitted = emit_feed(EmittedChannel(parsed.channel.xml), items, KEY)
     root = etree.fromstring(emitted)
     names = {"podcast": PODCAST}
     assert root.xpath("string(channel/podcast:txt[@purpose='p2prss'])", namespaces=names) == TEXT
@@ -84,12 +84,12 @@ def test_the_feed_to_put_where_the_origins_is() -> None:
     again = parse_feed(emitted)
     assert read_rights(again.channel.xml).keys == (KEY,)
     items = [EmittedItem(again.items[0].xml, (alternate,)), EmittedItem(again.items[1].xml)]
-    assert emit_feed(again.channel.xml, items, KEY) == emit_feed(
-        again.channel.xml, [EmittedItem(one.xml) for one in again.items], KEY
+    assert emit_feed(EmittedChannel(again.channel.xml), items, KEY) == emit_feed(
+        EmittedChannel(again.channel.xml), [EmittedItem(one.xml) for one in again.items], KEY
     )
     assert (
         len(
-            etree.fromstring(emit_feed(again.channel.xml, [], OTHER)).xpath(
+            etree.fromstring(emit_feed(EmittedChannel(again.channel.xml), [], OTHER)).xpath(
                 "channel/podcast:txt", namespaces=names
             )
         )
@@ -99,10 +99,12 @@ def test_the_feed_to_put_where_the_origins_is() -> None:
 
 def test_an_archive_of_a_stranger_may_hold_anything() -> None:
     with pytest.raises(FeedFormatError):
-        emit_feed(b"<rss/>", [], KEY)
+        emit_feed(EmittedChannel(b"<rss/>"), [], KEY)
     with pytest.raises(FeedFormatError):
         emit_feed(
-            b"<rss><channel/></rss>", [EmittedItem(b"<item", (Alternate(("x",), 1, "a/b", "00" * 32),))], KEY
+            EmittedChannel(b"<rss><channel/></rss>"),
+            [EmittedItem(b"<item", (Alternate(("x",), 1, "a/b", "00" * 32),))],
+            KEY,
         )
     with pytest.raises(FeedFormatError):
         read_rights(b"\xff")
