@@ -17,8 +17,8 @@ from p2prss.serve.urls import capture_stem, captures, enclosures, stored_name
 
 _ITEM_ID: Final = re.compile(r"[0-9a-f]{16}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]?")
-_EPISODE_NAME: Final = re.compile(r"([0-9a-f-]{1,40})\.[a-z0-9]{1,8}")
-_ASSET_NAME: Final = re.compile(r"([0-9a-f]{64})\.[a-z0-9]{1,8}")
+_EPISODE_NAME: Final = re.compile(r"([0-9a-f-]{1,40})\.[A-Za-z0-9]{1,8}")
+_ASSET_NAME: Final = re.compile(r"([0-9a-f]{64})\.[A-Za-z0-9]{1,8}")
 
 
 async def find_episode(feed: ServedFeed, item_id: str, number: str, name: str) -> Media | None:

@@ -1,7 +1,9 @@
 """The guard that every request passes first: what makes no sense, or uses a wrong name, goes no further."""
 
+import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -14,6 +16,12 @@ METHODS: Final = "GET, HEAD, OPTIONS"
 
 BASE_URL: Final = "p2prss.base_url"
 """Where in the scope the guard leaves what all absolute URLs of the answer start with."""
+
+
+_SLASHES: Final = re.compile(r"/{2,}")
+_FILE_AND_SLASH: Final = re.compile(
+    r"(.*/feeds/[^/]+/(?:feed\.xml|episodes/.+|assets/.+)|.*/(?:everything|opml)\.xml)/", re.DOTALL
+)
 
 
 class Place(NamedTuple):
@@ -53,7 +61,7 @@ class Guard:
                 message["headers"] = guarded_headers(message["headers"])
             await send(message)
 
-        scope = _origin_form(scope)
+        scope = _plain_path(_origin_form(_without_fragment(scope)))
         asked = Headers(scope=scope)
         place = self._find_place(scope)
         if scope["http_version"] not in ("1.0", "1.1"):
@@ -81,6 +89,20 @@ def _origin_form(scope: Scope) -> Scope:
     others = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
     headers = [*others, (b"host", authority.encode("latin-1", "replace"))]
     return {**scope, "path": slash + path or "/", "headers": headers}
+
+
+def _without_fragment(scope: Scope) -> Scope:
+    """A request as it should have been sent: what follows a ``#`` is for the client alone."""
+    path, sign, _ = scope.get("raw_path", b"").partition(b"#")
+    return {**scope, "path": unquote(path.decode("latin-1"))} if sign else scope
+
+
+def _plain_path(scope: Scope) -> Scope:
+    """The path as it was meant by who put it together carelessly: with single slashes, and none behind
+    a file of a feed."""
+    path = _SLASHES.sub("/", scope["path"])
+    found = _FILE_AND_SLASH.fullmatch(path)
+    return {**scope, "path": found[1] if found else path}
 
 
 def host_of(scope: Scope) -> str | None:

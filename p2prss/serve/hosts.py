@@ -24,7 +24,7 @@ _OWN_FOLDERS: Final = frozenset(
 )  # a proxy has to take such a sub-path away
 
 _AUTHORITY: Final = re.compile(
-    r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?)\.?(:(?P<port>[0-9]{1,5}))?"
+    r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?)\.?(:(?P<port>[0-9]{0,5}))?"
 )
 
 
@@ -74,7 +74,7 @@ def base_url(reached: Reached, settings: ServeSettings) -> str:
     """What every absolute URL of an answer starts with, without a slash at the end."""
     if settings.public_url is not None:
         return settings.public_url.rstrip("/")
-    return f"{reached.scheme}://{reached.authority.lower()}{reached.prefix}"
+    return f"{reached.scheme}://{reached.authority.lower().rstrip(':')}{reached.prefix}"
 
 
 def inner_path(path: str, reached: Reached, settings: ServeSettings) -> str:
@@ -100,7 +100,7 @@ def parse_public_url(text: str) -> str:
         raise wrong
     if parts.fragment or parts.query or not text.isascii():
         raise wrong
-    return f"{parts.scheme}://{parts.netloc.lower()}{prefix}"
+    return f"{parts.scheme}://{parts.netloc.lower().rstrip(':')}{prefix}"
 
 
 def parse_host(text: str) -> str:

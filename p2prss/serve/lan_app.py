@@ -32,7 +32,8 @@ def create_lan_app(
         opened = access.open(scope["path"])
         if opened is None:
             return plain(404, "not found")
-        return Place(f"{scope['scheme']}://{host.lower()}{opened.prefix}", opened.inner)
+        authority = host.lower().rstrip(":")
+        return Place(f"{scope['scheme']}://{authority}{opened.prefix}", opened.inner)
 
     return Guard(make_starlette(FeedRoutes(library, settings).table()), find_place)
 
@@ -40,7 +41,7 @@ def create_lan_app(
 def _is_ours(authority: str, names: Collection[str]) -> bool:
     """Whether a Host is a name of ours or a local address; no page elsewhere has such a one."""
     host, colon, port = authority.rpartition(":")
-    if not colon or not port.isdecimal():
+    if not colon or (port and not port.isdecimal()):
         host = authority
     host = host.lower().rstrip(".").strip("[]")
     if host in names:

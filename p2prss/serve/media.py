@@ -25,6 +25,7 @@ from p2prss.serve.delivery import Delivery
 from p2prss.serve.ranges import (
     ByteRange,
     RangeNotSatisfiableError,
+    if_match_fails,
     if_none_match_hits,
     if_range_allows,
     parse_range,
@@ -77,7 +78,7 @@ class Media:
 
 
 class MediaResponse:
-    """The ASGI answer to a GET or HEAD of a ``Media``: 200, 206, 304, 416, or 503."""
+    """The ASGI answer to a GET or HEAD of a ``Media``: 200, 206, 304, 412, 416, or 503."""
 
     def __init__(self, media: Media, deadline: float) -> None:
         """``deadline``, on trio's clock, is when the first bytes must be there."""
@@ -86,6 +87,9 @@ class MediaResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         media, asked = self._media, Headers(scope=scope)
+        if if_match_fails(asked.get("if-match"), media.etag):
+            await plain(412, "this file has other bytes", **CORS_HEADERS)(scope, receive, send)
+            return
         if if_none_match_hits(asked.get("if-none-match"), media.etag):
             fresh = not_modified(media.etag, cache_control=IMMUTABLE)
             fresh.headers.update(CORS_HEADERS)

@@ -4,7 +4,7 @@ A header that does not parse is ignored, as if it had not been sent: the answer 
 representation, which is always correct. Several ranges are answered with the whole as well; no
 podcast app asks for them, and multipart bodies are the classic amplification attack.
 
-Source: RFC 9110 §13.1 (If-None-Match, If-Range), §13.2.2 (order), §14.1.2 and §14.2 (Range).
+Source: RFC 9110 §13.1 (If-Match, If-None-Match, If-Range), §13.2.2 (order), §14.1.2 and §14.2 (Range).
 """
 
 import re
@@ -15,6 +15,7 @@ MAX_HEADER_LENGTH: Final = 4096  # characters of a Range or If-None-Match worth 
 MAX_POSITION_DIGITS: Final = 18  # of a byte position: past any file, and below 2**63
 
 _BYTE_RANGE: Final = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)", re.ASCII | re.IGNORECASE)
+_STRONG_TAG: Final = re.compile(r'(?<![^\s,])"[\x21\x23-\x7e\x80-\xff]*"')
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
@@ -75,6 +76,16 @@ def if_range_allows(header: str | None, etag: str) -> bool:
     A weak tag or a date never matches: only a strong tag promises the same bytes, and we send no dates.
     """
     return header is None or header.strip() == etag
+
+
+def if_match_fails(header: str | None, etag: str) -> bool:
+    """Whether the client wants only a representation that is not ``etag``: 412.
+
+    The comparison is strong. A header too long to be read counts as one that names others.
+    """
+    if header is None or header.strip() == "*":
+        return False
+    return len(header) > MAX_HEADER_LENGTH or etag not in _STRONG_TAG.findall(header)
 
 
 def if_none_match_hits(header: str | None, *etags: str) -> bool:

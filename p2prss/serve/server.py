@@ -15,8 +15,10 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final, cast
 
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -38,6 +40,8 @@ SEND_STALL_SECONDS: Final = 300.0  # without a piece read by the client; a pause
 STALLED_SECONDS: Final = 30.0  # likewise, while there are too many connections
 GRACE_SECONDS: Final = 3.0  # for running answers when the server ends
 BACKLOG: Final = 128  # connections waiting to be accepted
+
+_HEADER_NAMES: Final = {b"etag": b"ETag"}  # where it is not as ``title`` makes it
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +165,9 @@ class _Http1Protocol(H11Protocol):
     Hypercorn hands a body to the application through a queue. With a full one whoever fills it waits,
     and when the application has ended without reading, for ever: so the queue is unbounded, and the
     bytes are bounded here.
+
+    The head of an answer is written as the usual servers do it. Names of headers may come in any case,
+    and a status without its phrase, but mpg321 for one knows no other than ``Content-Type``.
     """
 
     _body_bytes = 0  # since the last request began
@@ -173,6 +180,13 @@ class _Http1Protocol(H11Protocol):
                 await self.send(Closed())
                 return
         await super().handle(event)
+
+    async def _send_h11_event(self, event: Any) -> None:
+        if isinstance(event, h11.Response):
+            named = [(_HEADER_NAMES.get(name, name.title()), value) for name, value in event.headers]
+            phrase = HTTPStatus(event.status_code).phrase.encode("ascii")
+            event = h11.Response(headers=named, status_code=event.status_code, reason=phrase)
+        await super()._send_h11_event(event)
 
     async def _check_protocol(self, event: object) -> None:
         """Stay with HTTP/1.1: an offered upgrade may be ignored (RFC 9110 §7.8)."""

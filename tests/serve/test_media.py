@@ -261,7 +261,7 @@ async def test_wrong_names_and_numbers_are_404(episode: Episode) -> None:
     item = folder.rpartition("/")[0]
     for path in (
         f"{folder}/other.mp3",
-        f"{folder}/{name}/",
+        f"{folder}/{name}/x",
         f"{folder}/{name}.exe",
         f"{folder}/{name.upper()}",
         f"{item}/0/{name}",

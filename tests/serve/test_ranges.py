@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from p2prss.serve.ranges import (
     ByteRange,
     RangeNotSatisfiableError,
+    if_match_fails,
     if_none_match_hits,
     if_range_allows,
     parse_range,
@@ -111,3 +112,23 @@ def test_if_none_match_compares_weakly(header: str | None, hit: bool) -> None:
 )
 def test_if_range_asks_for_the_very_same_bytes(header: str | None, allowed: bool) -> None:
     assert if_range_allows(header, '"a"') is allowed
+
+
+@pytest.mark.parametrize(
+    ("header", "fails"),
+    [
+        (None, False),
+        ("*", False),
+        ('"a"', False),
+        ('"b", "a"', False),
+        ('"b","a"', False),
+        ('W/"a"', True),
+        ('"b"', True),
+        ("a", True),
+        ("", True),
+        ('"a"' + " " * 5000, True),
+        ('"b",' * 5000 + '"a"', True),
+    ],
+)
+def test_if_match_compares_strongly(header: str | None, fails: bool) -> None:
+    assert if_match_fails(header, '"a"') is fails

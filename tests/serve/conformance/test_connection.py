@@ -46,6 +46,39 @@ async def test_requests_that_do_not_wait_are_answered_in_order(service: Service)
     assert b"".join(bodies) == AUDIO[3:4] + AUDIO[1:2] + AUDIO[2:3]
 
 
+async def test_the_head_of_an_answer_is_written_as_usual(service: Service) -> None:
+    """mpg321 knows no ``content-type``, and others look for the words behind the status."""
+    async with await service.client.connect() as stream:
+        await stream.send_all(
+            f"HEAD {service.feed} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode(),
+        )
+        head = b""
+        with trio.fail_after(10):
+            async for data in stream:
+                head += data
+    status, *lines = head.decode("latin-1").rstrip().split("\r\n")
+    assert status == "HTTP/1.1 200 OK"
+    names = {line.partition(":")[0] for line in lines}
+    assert names >= {"Content-Type", "Content-Length", "ETag", "Date", "Connection", "Cache-Control"}
+    assert all(part[0].isupper() for name in names for part in name.split("-"))
+    part = await service.send(
+        f"GET {service.episode} HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-0\r\n\r\n".encode()
+    )
+    assert part.status == 206
+
+
+async def test_a_request_that_expects_a_word_first_is_answered(service: Service) -> None:
+    asked = f"GET {service.episode} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n"
+    async with await service.client.connect() as stream:
+        service.forget()
+        await stream.send_all(asked.encode())
+        with trio.fail_after(10):
+            first = await read_reply(stream)
+            if first.status == 100:
+                first = await read_reply(stream)
+    assert (first.status, first.body) == (200, AUDIO)
+
+
 async def test_http_1_0_gets_a_length_and_an_end(service: Service) -> None:
     for path, body in ((service.episode, AUDIO), (service.feed, None)):
         reply = await service.send(f"GET {path} HTTP/1.0\r\nConnection: close\r\n\r\n".encode())

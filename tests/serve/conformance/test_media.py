@@ -92,6 +92,16 @@ async def test_the_etag_is_the_hash_of_the_bytes(service: Service) -> None:
     assert cover.headers["etag"] == f'"{sha256(COVER).hexdigest()}"'
 
 
+async def test_if_match_asks_for_the_same_bytes(service: Service) -> None:
+    for known in (ETAG, "*", f'"a", {ETAG}'):
+        reply = await service.request(service.episode, Range="bytes=10-19", If_Match=known)
+        assert (reply.status, reply.body) == (206, AUDIO[10:20])
+    for method in ("GET", "HEAD"):
+        for other in ('"another"', f"W/{ETAG}"):
+            reply = await service.client.request(service.episode, method, If_Match=other)
+            assert reply.status == 412
+
+
 @pytest.mark.parametrize("known", [ETAG, f"W/{ETAG}", f'"a", {ETAG}, "b"', f'"a",{ETAG}', "*"])
 async def test_who_has_it_already_gets_304(service: Service, known: str) -> None:
     for method in ("GET", "HEAD"):
@@ -142,6 +152,32 @@ async def test_an_address_is_plain_and_ends_in_an_extension(service: Service) ->
     assert name.startswith("2024-01-31-")
     other = await service.request(f"{service.episode.removesuffix('mp3')}m4a", "HEAD")
     assert (other.status, other.headers["etag"]) == (200, ETAG)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "{path}?_from=app&aw_0_1st.playerid=x",
+        "{path}?",
+        "{path}?a=%zz&b=%00&c=http://x//y",
+        "{path}#t=30",
+        "{path}?t=1#t=30",
+        "/{path}",
+        "{double}",
+        "{path}/",
+        "{encoded}",
+        "http://localhost{path}",
+        "http://localhost/{path}?q#f",
+    ],
+)
+async def test_an_address_may_be_written_in_other_ways(service: Service, asked: str) -> None:
+    for path in (service.episode, service.feed, service.assets["vtt"]):
+        forms = {"double": path.replace("/", "//"), "encoded": path.replace(".", "%2E").replace("-", "%2d")}
+        plain = await service.client.request(path)
+        reply = await service.client.request(asked.format(path=path, **forms))
+        assert (reply.status, reply.headers["content-type"]) == (200, plain.headers["content-type"])
+        if path != service.feed:  # its addresses are those of the Host
+            assert reply.body == plain.body
 
 
 async def test_web_players_may_read(service: Service) -> None:
