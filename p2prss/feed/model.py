@@ -7,6 +7,7 @@ served again, the fields only decide. How a feed is archived stands in ``feed.ar
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Final
 
 from p2prss.units import KIB
@@ -111,3 +112,12 @@ class ParsedFeed:
     repairs: tuple[str, ...] = ()
     degraded: bool = False
     refused: tuple[RefusedItem, ...] = ()
+
+
+def item_id(guid: str) -> str:
+    """The name of an item that fits into paths and URLs.
+
+    Returns: the first 16 hex digits of BLAKE2b-256 over the guid's UTF-8 bytes.
+    Source: spec/08-feeds, "Paths".
+    """
+    return blake2b(guid.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()[:16]

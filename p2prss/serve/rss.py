@@ -37,7 +37,7 @@ RENDER_SECONDS: Final = 8.0  # to get and render a feed; below the limit of ever
 RENEW_SECONDS: Final = 2.0  # the same where an earlier rendering can stand in
 
 CONTENT_TYPE: Final = "application/rss+xml; charset=utf-8"
-RENDERING: Final = 5  # part of every ETag: to be raised when the same feed comes out differently
+RENDERING: Final = 6  # part of every ETag: to be raised when the same feed comes out differently
 
 _CACHING: Final = {"cache-control": f"max-age={MAX_AGE_SECONDS}", "vary": "Accept-Encoding"}
 _RENDER_THREADS: Final = 2

@@ -18,9 +18,9 @@ from p2prss.feed.archive.records import (
     FeedInfo,
     ItemRecord,
     RemovedPolicy,
-    item_id,
 )
 from p2prss.feed.document.rss_parts import MAX_CHANNEL_BYTES, MAX_ITEM_BYTES, MAX_ITEMS
+from p2prss.feed.model import item_id
 from p2prss.units import KIB
 
 INFO_PATH: Final = "/p2prss.json"

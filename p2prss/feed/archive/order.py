@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from p2prss.feed.archive.records import MAX_ORDER, ArchivedItem, item_id
-from p2prss.feed.model import Item
+from p2prss.feed.archive.records import MAX_ORDER, ArchivedItem
+from p2prss.feed.model import Item, item_id
 
 STEP: Final = 65536  # numbers per second of an item's date: room for others in between
 

@@ -7,12 +7,11 @@ Source: spec/08-feeds.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from hashlib import blake2b
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from p2prss.feed.model import MAX_ASSETS, MAX_GUID_LENGTH, MAX_TEXT_LENGTH, MAX_URL_LENGTH
+from p2prss.feed.model import MAX_ASSETS, MAX_GUID_LENGTH, MAX_TEXT_LENGTH, MAX_URL_LENGTH, item_id
 from p2prss.units import KIB
 
 HYPER_RSS: Final = "hyper-rss"  # the source format of a feed that is no drive
@@ -193,15 +192,6 @@ class ArchivedItem:
     def assets(self) -> tuple[Asset, ...]:
         """Its files, captured or not, in the order of the XML."""
         return self.record.assets
-
-
-def item_id(guid: str) -> str:
-    """The name of an item that fits into paths and URLs.
-
-    Returns: the first 16 hex digits of BLAKE2b-256 over the guid's UTF-8 bytes.
-    Source: spec/08-feeds, "Paths".
-    """
-    return blake2b(guid.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()[:16]
 
 
 def item_path(guid: str, seen_at: datetime) -> str:

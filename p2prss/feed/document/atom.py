@@ -291,5 +291,6 @@ def _inner_xml(construct: etree._Element) -> str:
 def _without_declarations(element: etree._Element) -> etree._Element:
     """A copy that stands alone: no namespace of what it stood in is declared at it without need."""
     alone = deepcopy(element)
-    etree.cleanup_namespaces(alone)
+    if isinstance(alone.tag, str):  # a comment has none
+        etree.cleanup_namespaces(alone)
     return alone

@@ -204,7 +204,7 @@ def _strictly(text: str) -> _Strict:
         return _Strict(_read_mended(mended), tuple(repairs))
     except _NotWellFormed as error:
         reason = str(error)
-    is_hopeless = "Namespace prefix" in reason or what_else(text) is not None  # mending declares all it may
+    is_hopeless = "Namespace prefix" in reason or what_else(mended) is not None  # mending declares all it may
     balanced = None if is_hopeless else balance(mended)
     if balanced is None:
         return _Strict(None, tuple(repairs), reason)

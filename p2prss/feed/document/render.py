@@ -36,8 +36,9 @@ from p2prss.feed.document.names import (
     text_of,
 )
 from p2prss.feed.document.parse import parse_xml
-from p2prss.feed.document.rss_parts import ITEMS_MARK, find_marks
+from p2prss.feed.document.rss_parts import ITEMS_MARK, find_marks, remove_node
 from p2prss.feed.media_types import guess_type
+from p2prss.feed.model import item_id
 
 _PODCAST_SPACE: Final = UUID("ead4c236-bf58-58c6-a2c6-a6b28d128cb6")  # of podcast:guid
 _PAGE_RELS: Final = frozenset(
@@ -125,26 +126,29 @@ def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Servin
         raise FeedFormatError("the archived feed has no channel")
     if serving is not None:
         _serve_channel(root, channel, serving)
-    mark = next(iter(find_marks(channel)), None)
-    if mark is None or mark.getparent() is not channel:
-        mark = etree.ProcessingInstruction(ITEMS_MARK)
-        channel.append(mark)
-    tail = mark.tail
-    item = None
+    marks = [mark for mark in find_marks(channel) if mark.getparent() is channel]
+    if not marks:
+        marks.append(etree.ProcessingInstruction(ITEMS_MARK))
+        channel.append(marks[0])
+    places = {mark.text: place for place, mark in enumerate(marks) if place and mark.text}
+    place = 0
     for source in items:
+        if places:
+            place = max(place, places.get(item_id(source.guid), 0))
+        mark = marks[place]
+        tail = mark.tail if mark.tail and not mark.tail.strip() else "\n"
         item = parse_xml(source.xml)
         if plain_name(item.tag) != "item":
             raise FeedFormatError("an archived item is no <item>")
         if serving is not None:
             _serve_item(item, source, serving)
         for node in list(item.itersiblings(preceding=True))[::-1]:  # comments that the origin put before it
-            node.tail = tail or "\n"
+            node.tail = tail
             mark.addprevious(node)
-        item.tail = tail or "\n"
+        item.tail = tail
         mark.addprevious(item)
-    if item is None and (previous := mark.getprevious()) is not None:
-        previous.tail = tail
-    channel.remove(mark)
+    for mark in marks:
+        _take_away(mark)
     return etree.tostring(root.getroottree(), encoding="UTF-8", xml_declaration=True)
 
 
@@ -166,6 +170,14 @@ def _with_spaces(root: etree._Element) -> etree._Element:
         made.addnext(node)
     made.extend(list(root))
     return made
+
+
+def _take_away(mark: etree._Element) -> None:
+    """Remove a mark; the blanks behind it are those of what now stands before it."""
+    previous, tail = mark.getprevious(), mark.tail or ""
+    if previous is not None and not tail.strip() and not (previous.tail or "").strip():
+        previous.tail = tail
+    remove_node(mark)
 
 
 def _serve_item(item: etree._Element, source: ItemSource, serving: Serving) -> None:
@@ -198,7 +210,7 @@ def _serve_channel(root: etree._Element, channel: etree._Element, serving: Servi
     present = {plain_name(child.tag) for child in channel if isinstance(child.tag, str) and text_of(child)}
     for child in list(channel):
         if isinstance(child.tag, str) and _is_replaced(child, serving):
-            _drop(child)
+            remove_node(child)
         elif name_of(child) == "link" and (page := serving.links.get(text_of(child).strip())):
             child.text = page
     links = {"self": serving.feed_url, "via": serving.origin_url, **serving.pages}
@@ -233,19 +245,6 @@ def _is_replaced(child: etree._Element, serving: Serving) -> bool:
     return name in ("itunes:new-feed-url", "cloud")
 
 
-def _drop(child: etree._Element) -> None:
-    """Remove an element, and not what the parent says behind it."""
-    tail, before, parent = child.tail or "", child.getprevious(), child.getparent()
-    if parent is None:
-        return
-    if tail.strip():
-        if before is not None:
-            before.tail = (before.tail or "") + tail
-        else:
-            parent.text = (parent.text or "") + tail
-    parent.remove(child)
-
-
 def _said(prefix: str, uri: str, name: str, text: str) -> etree._Element:
     element = etree.Element(f"{{{uri}}}{name}", nsmap={prefix: uri})
     element.text = text
@@ -276,7 +275,7 @@ def rewrite_addresses(
         if new is None:
             if address != (one.get(place.url) if place.url else written):
                 _write(one, place.url, address)
-            if place.role == "enclosure":
+            if plain_name(one.tag) == "enclosure":
                 _complete(one, place, address)
             continue
         _write(one, place.url, new.url)
@@ -302,13 +301,11 @@ def rewrite_addresses(
 
 
 def _complete(element: etree._Element, place: Place, address: str) -> None:
-    """Give a file that is still at the origin the type of its ending, and an ``enclosure`` all three
-    attributes: a length of 0 means that it is not known (RSS Best Practices Profile)."""
-    is_enclosure = plain_name(element.tag) == "enclosure"
-    mime_type = guess_type(address) or (_UNKNOWN_TYPE if is_enclosure else "")
-    if mime_type and not element.get(place.type, "").strip():
-        element.set(place.type, mime_type)
-    if is_enclosure and not element.get(place.length, "").strip():
+    """Give an ``enclosure`` that is still at the origin all three attributes: the type of its ending, and
+    a length of 0, which means that it is not known (RSS Best Practices Profile)."""
+    if not element.get(place.type, "").strip():
+        element.set(place.type, guess_type(address) or _UNKNOWN_TYPE)
+    if not element.get(place.length, "").strip():
         element.set(place.length, "0")
 
 

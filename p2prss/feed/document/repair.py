@@ -12,8 +12,10 @@ import re
 import zlib
 from contextlib import suppress
 from typing import Final
+from urllib.parse import quote as percent_encode
 
 from p2prss.errors import FeedFormatError
+from p2prss.feed.document.doctype import without_doctype
 from p2prss.feed.document.names import NAMESPACES
 from p2prss.units import MB
 
@@ -73,10 +75,9 @@ _LARGER: Final = {
 }
 """What browsers read in place of a charset. Source: encoding.spec.whatwg.org, "Names and labels"."""
 
-_DECLARED: Final = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_DECLARED: Final = re.compile(rb"""^[^<]*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 _DECLARATION: Final = re.compile(r"<\?xml\s[^>]{0,1000}\?>")
 _PROLOG: Final = re.compile(r"(?:\s+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
-_DOCTYPE: Final = re.compile(r"<!DOCTYPE\s+([^\s>\[]{1,200})[^>\[]{0,1000}(>|\[)", re.IGNORECASE)
 
 
 def read_text(data: bytes, content_type: str = "") -> str:
@@ -92,8 +93,14 @@ def read_text(data: bytes, content_type: str = "") -> str:
         if data.startswith(magic):
             raise FeedFormatError(f"this is no feed: it is {name}")
     text = _decoded(data, content_type).lstrip("\ufeff \t\r\n\0\x0b\x0c")
+    return _without_prolog(text)
+
+
+def _without_prolog(text: str) -> str:
+    """Take off the declaration, whose charset is not that of a text any more, and the document type."""
     start = _prolog_end(text)
-    return _without_doctype((_DECLARATION.sub("", text[:start]) + text[start:]).lstrip())
+    text = (_DECLARATION.sub("", text[:start]) + text[start:]).lstrip()
+    return without_doctype(text, _prolog_end(text))
 
 
 def _prolog_end(text: str) -> int:
@@ -128,6 +135,9 @@ def _decoded(data: bytes, content_type: str) -> str:
             with suppress(UnicodeError, LookupError):
                 return data.decode(_LARGER.get(charset, charset))
         elif charset and not charset.startswith("utf"):
+            for real in ("cp1252", "utf-8"):  # a byte that cp1252 lacks is in half of all letters of UTF-8
+                with suppress(UnicodeError):
+                    return data.decode(real)
             return data.decode("cp1252", _AS_LATIN1)
     with suppress(UnicodeError):
         return data.decode()
@@ -163,19 +173,6 @@ _AS_CP1252: Final = _bytes_as("cp1252", "p2prss.cp1252")
 _AS_LATIN1: Final = _bytes_as("latin-1", "p2prss.latin1")
 
 
-def _without_doctype(text: str) -> str:
-    """Drop a document type: none is followed. One that declares anything is refused."""
-    start = _prolog_end(text)
-    match = _DOCTYPE.match(text, start)
-    if match is None:
-        return text
-    if match[1].lower() == "html":
-        raise FeedFormatError("this is no feed: it is a web page (HTML)")
-    if match[2] == "[":
-        raise FeedFormatError("this feed declares a document type of its own, which is not allowed")
-    return text[:start] + text[match.end() :].lstrip()
-
-
 def what_else(text: str) -> str | None:
     """Name a document that is no XML feed, from its beginning, or None."""
     head = text[:2000].lower()
@@ -207,6 +204,15 @@ _TOKENS: Final = re.compile(
 )
 _XML_ENTITIES: Final = frozenset({"amp;", "lt;", "gt;", "quot;", "apos;"})
 _START_TAG: Final = re.compile(r"""<([A-Za-z_][\w.-]*(?::[\w.-]+)?)((?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+)>""")
+_LEAD: Final = re.compile(  # headers of HTTP, messages of the program that made it, half a byte order mark
+    r"(?![\[{<])[^<]{1,10000}(?=<(?:\?xml\s|rss[\s>]|rdf:RDF\s|feed[\s>]))", re.IGNORECASE
+)
+_DECLARED_NAMESPACE: Final = re.compile(
+    r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)"
+    r"""|(?P<before>\sxmlns(?::[\w.-]{1,100})?\s*=\s*)(?P<uri>"[^"<]{0,1000}"|'[^'<]{0,1000}')""",
+    re.DOTALL,
+)
+_IN_ADDRESSES: Final = "%/:?#[]@!$&'()*+,;=~-._"
 _PREFIX: Final = re.compile(r"(?:^|[\s])([A-Za-z_][\w.-]*):[\w.-]+\s*=")
 
 
@@ -218,16 +224,31 @@ def mend(text: str) -> tuple[str, list[str]]:
     done: list[str] = []
     if text.count("&") > MAX_REFERENCES:
         return text, done
+    if lead := _LEAD.match(text):
+        text = _without_prolog(text[lead.end() :])
+        done.append("what stood before the feed dropped")
     clean = _ILLEGAL.sub("", text)
     if clean != text:
         done.append("control characters removed")
     mended = _TOKENS.sub(_mend_ampersand, clean)
     if mended != clean:
         done.append("ampersands and HTML entities rewritten")
+    declared = _DECLARED_NAMESPACE.sub(_mend_namespace, mended)
+    if declared != mended:
+        mended = declared
+        done.append("namespaces that are no addresses rewritten")
     if missing := _undeclared_prefixes(mended):
         mended = _declare(mended, missing)
         done.append(f"namespace prefixes declared: {', '.join(missing)}")
     return mended, done
+
+
+def _mend_namespace(match: re.Match[str]) -> str:
+    """An address without the blanks around it, and other letters that no address may have in it."""
+    if match["before"] is None:
+        return match[0]
+    quote, uri = match["uri"][0], match["uri"][1:-1]
+    return f"{match['before']}{quote}{percent_encode(uri.strip(), safe=_IN_ADDRESSES)}{quote}"
 
 
 def _mend_ampersand(match: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ channel's, with a mark where the first item stood.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import takewhile
 from typing import Final
@@ -16,6 +16,7 @@ from lxml import etree
 from p2prss.errors import FeedFormatError
 from p2prss.feed.document.dates import parse_date
 from p2prss.feed.document.embedded import addresses_at, is_data, texts_in
+from p2prss.feed.document.made_guids import digest_guid, tell_apart
 from p2prss.feed.document.names import (
     XML_BASE,
     Place,
@@ -41,6 +42,7 @@ from p2prss.feed.model import (
     ParsedFeed,
     RefusedItem,
     Role,
+    item_id,
 )
 from p2prss.units import MB
 
@@ -51,7 +53,10 @@ MAX_ITEMS_BYTES: Final = 100 * MB  # of all items: declarations at the root are 
 MAX_NAMESPACES: Final = 200  # in scope of an item
 
 ITEMS_MARK: Final = "p2prss-items"
-"""The processing instruction that stands in ``channel.xml`` where the items stood."""
+"""The processing instruction that stands in ``channel.xml`` where the items stood.
+
+Where others stand between items there are several. All but the first name the item that comes next.
+"""
 
 _DATES: Final = ("pubDate", "dc:date", "dcterms:issued", "atom:published", "dcterms:modified", "atom:updated")
 _BUILD_DATES: Final = frozenset({"lastBuildDate", "pubDate", "dc:date", "atom:updated"})
@@ -86,6 +91,7 @@ def take_apart(
         raise FeedFormatError(f"this feed declares more than {MAX_NAMESPACES} namespaces")
     items: list[Item] = []
     refused: list[RefusedItem] = []
+    kept: list[etree._Element] = []
     size = 0
     for element in elements:
         item = _read_item(element, url)
@@ -93,13 +99,16 @@ def take_apart(
             refused.append(item)
             continue
         items.append(item)
+        kept.append(element)
         size += len(item.xml)
         if size > MAX_ITEMS_BYTES:
             raise FeedFormatError(f"the items of this feed are larger than {MAX_ITEMS_BYTES // MB} MB")
-    _cut_out(channel, elements)
+    listed = tell_apart(items)
+    names = {element: item_id(item.guid) for element, item in zip(kept, listed, strict=True)}
+    _cut_out(channel, elements, names)
     return ParsedFeed(
         _read_channel(root, channel, url),
-        tuple(items),
+        listed,
         base_url=url,
         source_format=source_format,
         repairs=repairs,
@@ -108,19 +117,47 @@ def take_apart(
     )
 
 
-def _cut_out(channel: etree._Element, elements: Sequence[etree._Element]) -> None:
-    """Take the items out, leaving a mark in the place of the first."""
-    mark = etree.ProcessingInstruction(ITEMS_MARK)
-    first = next((one for one in elements if one.getparent() is channel), None)
-    gone = [node for element in elements for node in (*_notes_before(element), element)]
-    if first is None:
-        channel.append(mark)
-    else:
-        mark.tail = first.tail if not (first.tail or "").strip() else "\n"
-        first.addprevious(mark)
+def _cut_out(
+    channel: etree._Element, elements: Sequence[etree._Element], names: Mapping[etree._Element, str]
+) -> None:
+    """Take the items out, leaving a mark in the place of the first, and of each behind another element.
+
+    Args: names: the ids of items, which such a mark bears.
+    """
+    gone: list[etree._Element] = []
+    is_first = True
+    for element in elements:
+        notes = _notes_before(element)
+        start = (notes or [element])[0]
+        if element.getparent() is channel and (is_first or (element in names and _is_behind_others(start))):
+            mark = etree.ProcessingInstruction(ITEMS_MARK, "" if is_first else names[element])
+            mark.tail = element.tail if not (element.tail or "").strip() else "\n"
+            start.addprevious(mark)
+            is_first = False
+        gone += [*notes, element]
+    if is_first:
+        channel.append(etree.ProcessingInstruction(ITEMS_MARK))
     for node in gone:
-        if (parent := node.getparent()) is not None:
-            parent.remove(node)
+        remove_node(node)
+
+
+def _is_behind_others(node: etree._Element) -> bool:
+    """Whether what stands before is no item."""
+    previous = node.getprevious()
+    return previous is not None and name_of(previous) != "item"
+
+
+def remove_node(node: etree._Element) -> None:
+    """Remove an element, and not what its parent says behind it."""
+    tail, before, parent = node.tail or "", node.getprevious(), node.getparent()
+    if parent is None:
+        return
+    if tail.strip():
+        if before is not None:
+            before.tail = (before.tail or "") + tail
+        else:
+            parent.text = (parent.text or "") + tail
+    parent.remove(node)
 
 
 def _notes_before(item: etree._Element) -> list[etree._Element]:
@@ -142,7 +179,7 @@ def _read_item(element: etree._Element, url: str) -> Item | RefusedItem:
     is_made = not guid.strip() or len(guid) > MAX_GUID_LENGTH
     if is_made:
         enclosure = next((one.url for one in files if one.role == "enclosure"), "")
-        guid = enclosure or _text(first, "link")[:MAX_GUID_LENGTH] or f"urn:p2prss:item:{digest}"
+        guid = enclosure or _text(first, "link")[:MAX_GUID_LENGTH] or digest_guid(digest)
     if len(xml) > MAX_ITEM_BYTES:
         return RefusedItem(guid, title, f"the item is larger than {MAX_ITEM_BYTES // MB} MB")
     published = next((when for name in _DATES if (when := parse_date(_text(first, name)))), None)
@@ -273,7 +310,7 @@ def _text(first: dict[str, etree._Element], name: str) -> str:
 
 
 def find_marks(root: etree._Element) -> list[etree._Element]:
-    """The marks where items stood: one, in what we wrote."""
+    """The marks where items stood."""
     return [one for one in root.iter(etree.PI) if _target(one) == ITEMS_MARK]
 
 

@@ -17,10 +17,10 @@ from p2prss.feed.archive.records import (
     Asset,
     ItemRecord,
     Removal,
-    item_id,
     item_path,
 )
-from p2prss.feed.model import Enclosure, Item, ParsedFeed, RefusedItem
+from p2prss.feed.document.made_guids import full_guid
+from p2prss.feed.model import Enclosure, Item, ParsedFeed, RefusedItem, item_id
 
 _PINNED: Final = re.compile(rb"episodeType>\s*trailer\s*<", re.IGNORECASE)
 """A trailer often stays listed for ever: then it does not tell where a feed ends."""
@@ -75,6 +75,8 @@ def find_changes(
     new_paths: dict[str, str] = {}
     versions: dict[str, set[str]] = {}  # digests of new items
     seen = {item_id(item.guid) for item in feed.refused}
+    feed = replace(feed, items=tuple(_as_known(item, known) for item in feed.items))
+    listed: list[Item] = []  # whose versions count
 
     def version_of(item: Item, path: str, first_seen: datetime, old: ArchivedItem | None = None) -> Change:
         assets = assets_of(item.files, captured)
@@ -103,6 +105,7 @@ def find_changes(
                 versions[name].add(item.digest)
             continue
         seen.add(name)
+        listed.append(item)
         old = known.get(name)
         if old is None or old.record.digest != item.digest:
             path = old.path if old else item_path(item.guid, item.published or now)
@@ -135,9 +138,19 @@ def find_changes(
             changes.aged_out += how is Removal.AGED_OUT
             changes.newest.append((with_record(old, removed_at=now, removed_as=how.value), None))
     changes.older.reverse()
-    changes.newest = with_order(feed.items, changes.newest, known)
+    places = {id(item): place for place, item in enumerate(feed.items)}
+    listed.sort(key=lambda item: places[id(item)])
+    changes.newest = with_order(listed, changes.newest, known)
     changes.newest.sort(key=lambda change: change[0].path)
     return changes
+
+
+def _as_known(item: Item, known: Mapping[str, ArchivedItem]) -> Item:
+    """An item without a guid that had to be told from others once keeps the guid it got then."""
+    if not item.guid_is_made:
+        return item
+    guid = full_guid(item)
+    return replace(item, guid=guid) if item_id(guid) in known else item
 
 
 def _with_new_files(item: Item, old: ArchivedItem, captured: Mapping[str, Asset]) -> tuple[Asset, ...]:

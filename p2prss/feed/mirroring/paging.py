@@ -14,10 +14,11 @@ from urllib.parse import urldefrag
 import msgspec
 
 from p2prss.errors import FeedError, TryAgainError
-from p2prss.feed.archive.records import ArchivedItem, item_id
+from p2prss.feed.archive.records import ArchivedItem
+from p2prss.feed.document.made_guids import tell_apart
 from p2prss.feed.document.names import resolve
 from p2prss.feed.document.rss_parts import MAX_ITEMS, MAX_ITEMS_BYTES
-from p2prss.feed.model import Item, ParsedFeed, RefusedItem
+from p2prss.feed.model import Item, ParsedFeed, RefusedItem, item_id
 
 MAX_PAGES: Final = 1000  # documents of one feed read in one update; 10 items a page is usual
 WHOLE_WALK_DAYS: Final = 7  # after which a changed feed is read to its end again, for edits far behind
@@ -162,7 +163,7 @@ class _Walk:
     def _done(self, pages: int, *, ended: bool, whole: bool) -> Walk:
         feed = replace(
             self.first.feed,
-            items=tuple(self.items[:MAX_ITEMS]),
+            items=tell_apart(self.items[:MAX_ITEMS]),
             refused=tuple(self.refused),
             degraded=self.is_degraded,
         )

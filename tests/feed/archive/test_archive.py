@@ -16,8 +16,8 @@ from p2prss.drive.drive import FILES, Drive
 from p2prss.drive.errors import DriveError
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive.archive import FeedArchive, decode_info, read_item
-from p2prss.feed.archive.records import item_id, item_path
-from p2prss.feed.model import MAX_ASSETS
+from p2prss.feed.archive.records import item_path
+from p2prss.feed.model import MAX_ASSETS, item_id
 from p2prss.log.manifest import core_key
 from tests.fakes.memory_core import MemoryCore, as_core
 from tests.fakes.studio import MANIFEST

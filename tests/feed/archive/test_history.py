@@ -12,8 +12,9 @@ from p2prss.drive.core import Core
 from p2prss.drive.drive import FILES, Drive
 from p2prss.feed.archive.archive import INFO_PATH, FeedArchive
 from p2prss.feed.archive.history import FeedChange, FeedHistory, Version, What
-from p2prss.feed.archive.records import CapturePolicy, item_id
+from p2prss.feed.archive.records import CapturePolicy
 from p2prss.feed.document.item_diff import MARKUP, Difference, changed_part, differences
+from p2prss.feed.model import item_id
 from tests.fakes.memory_core import MemoryCore, as_core
 from tests.fakes.studio import MANIFEST, Studio
 

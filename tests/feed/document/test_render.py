@@ -228,3 +228,37 @@ def test_five_thousand_items_take_less_than_a_few_seconds() -> None:
     begun = time.process_time()
     render_feed(feed.channel.xml, sources, SERVING)
     assert time.process_time() - begun < 3
+
+
+def test_what_stands_between_items_keeps_its_place() -> None:
+    body = (
+        "<title>T</title><item><guid>4</guid></item><!--a--><item><guid>3</guid></item><b/>"
+        "<!--c--><item><guid>2</guid></item><d/><e/><item><guid>1</guid></item><f/>"
+    )
+    feed = parse_feed(f"<rss {HEAD}><channel>{body}</channel></rss>".encode(), url=URL)
+
+    def rendered(*guids: str) -> str:
+        sources = [ItemSource(item.xml, item.guid) for item in feed.items if item.guid in guids]
+        root = etree.fromstring(render_feed(feed.channel.xml, sources))
+        return " ".join((one.text or one.tag) if one.tag != "item" else one[0].text for one in root[0])
+
+    assert rendered("1", "2", "3", "4") == "T 4 a 3 b c 2 d e 1 f"
+    assert rendered("1", "3", "4") == "T 4 a 3 b c d e 1 f"
+    assert rendered("2", "4") == "T 4 b c 2 d e f"
+    assert rendered("3") == "T a 3 b c d e f"
+    assert rendered() == "T b c d e f"
+
+
+@pytest.mark.parametrize("items", ["", "<item><guid>1</guid></item>"])
+def test_text_beside_the_items_is_kept_once(items: str) -> None:
+    feed = parse_feed(f"<rss {HEAD}><channel><title>T</title>before{items}behind</channel></rss>".encode())
+    rendered = render_feed(feed.channel.xml, [ItemSource(item.xml, item.guid) for item in feed.items])
+    assert etree.fromstring(rendered).xpath("string(channel)").split() == (
+        ["Tbefore1", "behind"] if items else ["Tbeforebehind"]
+    )
+
+
+def test_only_an_enclosure_is_given_a_type() -> None:
+    root = serve('<enclosure url="http://e.example/a.mp3"/><media:content url="http://e.example/b.mp4"/>')
+    assert one(root, "channel/item/enclosure").get("type") == "audio/mpeg"
+    assert one(root, "channel/item/media:content").get("type") is None

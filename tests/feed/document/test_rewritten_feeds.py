@@ -277,3 +277,11 @@ def test_too_many_items_of_any_kind_are_refused() -> None:
     for text in (feed, entries, "<rss><channel>" + "<item/>" * many + "</channel></rss>"):
         with pytest.raises(FeedFormatError, match="more than 50000 items"):
             parse_feed(text.encode(), url=URL)
+
+
+def test_comments_in_markup_of_atom_are_kept() -> None:
+    content = '<div xmlns="http://www.w3.org/1999/xhtml"><!-- a --><p>b</p><?c d?></div>'
+    entry = f"<entry><id>1</id><title>x</title><content type='xhtml'>{content}</content></entry>"
+    text = f'<feed xmlns="http://www.w3.org/2005/Atom"><title>T</title>{entry}</feed>'
+    item = etree.fromstring(parse_feed(text.encode()).items[0].xml)
+    assert item.findtext("{http://purl.org/rss/1.0/modules/content/}encoded") == "<!-- a --><p>b</p><?c d?>"

@@ -64,6 +64,10 @@ def seen(data: bytes) -> Seen:
         "CDATA in CDATA": rss(ONE + TWO + "<x><![CDATA[a <![CDATA[b]]> c]]></x>"),
         "text behind the end": rss(ONE + TWO) + "\n<!-- x -->\nhello <b>there</b>",
         "messages before the start": "<br />\n<b>Warning</b>: no\n" + rss(ONE + TWO),
+        "headers before the start": "HTTP/1.1 200 OK\r\nServer: x\r\n\r\n" + rss(ONE + TWO),
+        "a byte order mark that was read as letters": "ï»¿" + rss(ONE + TWO),
+        "blanks around a namespace": rss(ONE + TWO, ITUNES.replace('="', '=" ')),
+        "blanks in a namespace": rss(ONE + TWO, 'xmlns:a="my own"'),
         "two documents": rss(ONE) + rss(TWO),
         "an item never closed": rss(ONE.replace("</item>", "") + TWO),
         "a category never closed": rss('<itunes:category text="a">' + ONE + TWO, ITUNES),
@@ -115,6 +119,7 @@ def test_titles_keep_their_letters(title: str, expected: str) -> None:
         ("cp949", "euc-kr", "뷁"),
         ("big5", "big5", "中文"),
         ("cp1254", "iso-8859-9", "“ş”"),
+        ("utf-8", "iso-8859-1", "あ中"),
         ("koi8-r", "koi8-r", "Подкаст"),
     ],
 )

@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from p2prss.feed.archive.order import in_origin_order
 from p2prss.feed.archive.records import ArchivedItem, Asset, Removal
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.mirroring.changes import Changes, find_changes
@@ -189,3 +190,22 @@ def test_a_guid_that_the_publisher_changed_makes_another_item_of_the_same_file()
     assert archive.removed == {"g1": TAKEN}
     (new,) = [one for one in archive.known.values() if one.guid == "new"]
     assert new.assets == (archive.captured["https://a.example/1.mp3"],)
+
+
+def test_of_items_with_one_guid_the_newest_stands_where_the_origin_has_it() -> None:
+    archive = Archive()
+    archive.update([item(1).replace(">g1<", ">g3<"), item(2), item(3), item(0)])
+    listed = in_origin_order(archive.known.values())
+    assert [one.title for one in listed] == ["2", "3", "0"]
+
+
+def test_an_item_that_was_told_from_another_keeps_its_guid_when_that_is_gone() -> None:
+    archive = Archive()
+    file = '<enclosure url="http://e.example/a.mp3" length="1" type="audio/mpeg"/>'
+    both = [item(number, file).replace(f"<guid>g{number}</guid>", "") for number in (2, 1)]
+    assert archive.update(both).new == 2
+    changes = archive.update(both[:1])
+    assert (changes.new, changes.changed, changes.removed) == (0, 0, 1)
+    assert archive.removed == {"http://e.example/a.mp3": AGED}
+    changes = archive.update(both)
+    assert (changes.new, changes.changed, changes.removed) == (0, 1, 0)
