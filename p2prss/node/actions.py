@@ -100,6 +100,7 @@ class NodeActions:
             work=work,
             problem=str(conflict) if conflict is not None else self._troubles.get(text),
             lan_url=self._node.lan_http.feed_url(key) if self._node.lan_http is not None else None,
+            quiet=_why_quiet(feed),
             named_by=self._named_by(feed),
         )
 
@@ -309,6 +310,14 @@ def _leaf(group: BaseExceptionGroup[P2prssError]) -> P2prssError:
         error = error.exceptions[0]
     assert isinstance(error, P2prssError)
     return error
+
+
+def _why_quiet(feed: OpenFeed) -> str | None:
+    if feed.saved.unlisted:
+        return "it is not announced: only who gets the link finds it"
+    if feed.saved.reserved and feed.drive.version > 1:  # before that it is not known
+        return "its publisher has locked it: it stays on this computer and is announced nowhere"
+    return None
 
 
 async def _no(_: str) -> bool:

@@ -46,6 +46,7 @@ class FeedState:
     work: Work | None = None
     problem: str | None = None
     lan_url: str | None = None  # for phones on the local network, if they are served
+    quiet: str | None = None  # why it is announced nowhere
     named_by: "NamedBy | None" = None  # where its key was found, if an address was asked for it
 
 

@@ -4,6 +4,7 @@ Whatever changes something does not belong behind the guard alone: ``page_routes
 """
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.applications import Starlette
@@ -24,8 +25,11 @@ from p2prss.serve.opml import render_opml
 from p2prss.serve.page_routes import PageRoutes
 from p2prss.serve.responses import coded, plain, unavailable
 
+Refused = Callable[[Request, Exception], Awaitable[Response]]
+
 __all__ = ["ANSWER_SECONDS", "create_app", "make_starlette"]
 
+_PAGE_PATHS: Final = re.compile(r"/[^/]*|/shows(/.*)?")  # where people may have come to by mistake
 _POST_PATHS: Final = re.compile(r"/add|/shows/[^/]+/remove|/api/v1/feeds(/[^/]+/remove)?")
 
 
@@ -43,12 +47,12 @@ def create_app(
             return plain(421, "this server does not answer to that host name")
         return Place(base_url(reached, settings), inner_path(scope["path"], reached, settings))
 
-    return Guard(make_starlette(routes.table()), find_place, accepts_post)
+    return Guard(make_starlette(routes.table(), routes.refused), find_place, accepts_post)
 
 
-def make_starlette(routes: list[Route]) -> ASGIApp:
-    """These routes, and our own words where there is none."""
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+def make_starlette(routes: list[Route], refused: Refused | None = None) -> ASGIApp:
+    """These routes, and our own words, or those of ``refused``, where there is none."""
+    app = Starlette(routes=routes, exception_handlers={HTTPException: refused or _refused})
     app.router.redirect_slashes = False
     return app
 
@@ -89,6 +93,14 @@ class _Routes:
             *self._page.table(reading),
             *self._api.table(),
         ]
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """A page where a browser looks for one, else one line."""
+        answer = await _refused(request, error)
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if wants_page and answer.status_code == 404 and _PAGE_PATHS.fullmatch(request.url.path):
+            return self._page.missing(request, starting=not self._library.ready)
+        return answer
 
     async def opml(self, request: Request) -> Answer:
         """The list of feeds, for apps that import one."""

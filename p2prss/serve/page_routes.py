@@ -103,6 +103,10 @@ class PageRoutes:
         """Live progress."""
         return self.live.answer
 
+    def missing(self, request: Request, *, starting: bool) -> Response:
+        """What to do at an address where nothing is; while the saved shows are being opened: wait."""
+        return self.pages.missing(self._visitor(request), 503 if starting else 404)
+
     # ---- forms
 
     async def add(self, request: Request) -> Response:

@@ -6,9 +6,10 @@ go through ``show_notes``. A show that cannot be read now is shown as far as it 
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
@@ -23,6 +24,7 @@ from p2prss.feed.document.notes import Texts, texts_of
 from p2prss.feed.origin.url import host_of, redact
 from p2prss.serve.actions import DiskUse, HomeActions
 from p2prss.serve.library import Library, ServedFeed
+from p2prss.serve.media import NOT_NOW
 from p2prss.serve.qr import MAX_QR_LENGTH, qr_svg
 from p2prss.serve.ranges import if_none_match_hits
 from p2prss.serve.responses import SANDBOX_POLICY, not_modified
@@ -37,8 +39,10 @@ from p2prss.serve.views import (
     display_text,
     episode,
     format_bytes,
+    format_date,
     format_length,
     pictures_of,
+    sentence,
 )
 
 if TYPE_CHECKING:
@@ -91,9 +95,12 @@ class Pages:
 
         async def fill(place: int, feed: ServedFeed) -> None:
             # Where it cannot be had, the view stays bare: the page says that its episodes are not here yet.
-            with suppress(P2prssError), trio.move_on_after(SHOW_SECONDS):
-                image, items = await cover_of(feed), await feed.archive.served_items()
-                shows[place] = replace(shows[place], image=image, item_count=len(items))
+            with self._looking(shows, place), trio.move_on_after(SHOW_SECONDS):
+                info, items = await feed.archive.info(), await feed.archive.served_items()
+                image = cover_among(feed, info.channel_assets)
+                shows[place] = replace(
+                    shows[place], image=image, item_count=len(items), withdrawn=_day_of(info.withdrawn)
+                )
                 newest.extend(
                     ((item.published or item.first_seen).timestamp(), feed, item, image)
                     for item in items[:LATEST_EPISODES]
@@ -111,19 +118,24 @@ class Pages:
             shows=shows,
             episodes=episodes,
             disk=await self._disk(),
-            problems=[display_text(text, 400) for text in self._actions.problems] if self._actions else (),
+            problems=[sentence(text) for text in self._actions.problems] if self._actions else (),
+            latest="3",
         )
 
     async def show(self, feed: ServedFeed, visitor: Visitor, page: int) -> Response | None:
         """One show with a page of its episodes; None where it has no such page."""
-        view, items, texts = self._bare(feed, visitor), tuple[ArchivedItem, ...](), Texts()
-        with suppress(P2prssError), trio.move_on_after(SHOW_SECONDS):
+        views, items, texts = [self._bare(feed, visitor)], tuple[ArchivedItem, ...](), Texts()
+        with self._looking(views, 0), trio.move_on_after(SHOW_SECONDS):
             info = await feed.archive.info()
             items = tuple(await feed.archive.served_items())
-            view = replace(view, image=cover_among(feed, info.channel_assets), item_count=len(items))
+            image = cover_among(feed, info.channel_assets)
+            views[0] = replace(
+                views[0], image=image, item_count=len(items), withdrawn=_day_of(info.withdrawn)
+            )
             texts = texts_of(await feed.archive.channel())
             notes = await _clean(texts.notes, pictures_of(feed, info.channel_assets, visitor.root))
-            view = replace(view, author=display_text(texts.author), notes=notes)
+            views[0] = replace(views[0], author=display_text(texts.author), notes=notes)
+        view = views[0]
         start = (page - 1) * EPISODES_PER_PAGE
         if page > 1 and start >= len(items):
             return None
@@ -158,7 +170,7 @@ class Pages:
         self, visitor: Visitor, *, status: int = 200, source: str = "", latest: str = "3", error: str = ""
     ) -> Response:
         """The form that adds a show."""
-        texts = {"source": source, "latest": latest, "error": display_text(error, 600)}
+        texts = {"source": source, "latest": latest, "error": sentence(error, 600)}
         return self._page("add.html", visitor, status=status, **texts)
 
     def offer(self, visitor: Visitor, source: str, latest: str) -> Response:
@@ -197,6 +209,20 @@ class Pages:
         return Response(
             body, headers={"content-type": _STATIC_TYPES[name], "etag": etag, "cache-control": caching}
         )
+
+    @contextmanager
+    def _looking(self, views: list[ShowView], place: int) -> Iterator[None]:
+        """What cannot be had now stays open; what cannot be read at all is told."""
+        try:
+            yield
+        except NOT_NOW:
+            pass
+        except P2prssError as error:
+            views[place] = replace(views[place], unreadable=sentence(f"it cannot be read: {error}"))
+
+    def missing(self, visitor: Visitor, status: int) -> Response:
+        """What stands at an address where nothing is, or nothing yet."""
+        return self._page("missing.html", visitor, status=status, starting=status == 503)
 
     def _bare(self, feed: ServedFeed, visitor: Visitor) -> ShowView:
         state = self._actions.state(feed.key) if self._actions is not None else None
@@ -244,6 +270,10 @@ class Pages:
 
 async def _clean(notes: str, pictures: Mapping[str, str]) -> str:
     return await trio.to_thread.run_sync(partial(clean_notes, notes, pictures))
+
+
+def _day_of(withdrawn: datetime | None) -> str:
+    return format_date(withdrawn) if withdrawn is not None else ""
 
 
 @cache

@@ -26,6 +26,7 @@ EXCERPT_LENGTH: Final = 280  # characters
 _SIMPLE_TAGS: Final = frozenset(
     {"b", "blockquote", "br", "code", "dd", "dl", "dt", "em", "i", "li", "ol", "p", "pre", "small", "strong"}
 ) | {"sub", "sup", "u", "ul"}
+_WITHIN_WORDS: Final = frozenset({"b", "code", "em", "i", "small", "strong", "sub", "sup", "u"})
 _HEADINGS: Final = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _BLOCKS: Final = frozenset({"article", "center", "div", "figure", "header", "footer", "section", "td", "tr"})
 _SILENT: Final = frozenset(
@@ -95,7 +96,7 @@ class _Reader(HTMLParser):
             self.parts.append(f'<img src="{escape(address)}" alt="{alt}">')
         elif name := _plain_tag(tag):
             self.parts.append(f"<{name}>")
-            self.words.append(" ")
+            self._part_words(name)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in _SILENT:  # <svg/> ends at once
@@ -109,12 +110,16 @@ class _Reader(HTMLParser):
             self.parts.append("</a>")
         elif name := _plain_tag(tag):
             self.parts.append(f"</{name}>")
-            self.words.append(" ")
+            self._part_words(name)
 
     def handle_data(self, data: str) -> None:
         if not self._silent:
             self.parts.append(escape(data))
             self.words.append(data)
+
+    def _part_words(self, tag: str) -> None:
+        if tag not in _WITHIN_WORDS:
+            self.words.append(" ")
 
 
 def _bounded(notes: str) -> str:

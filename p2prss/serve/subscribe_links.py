@@ -28,6 +28,6 @@ def subscribe_links(feed_url: str) -> list[SubscribeLink]:
         SubscribeLink("Apple Podcasts", f"podcast://{bare}"),
         SubscribeLink("iTunes", f"itpc://{bare}"),
         SubscribeLink("gPodder", f"gpodder://{bare}"),
-        SubscribeLink("another podcast app", f"pcast://{bare}"),
-        SubscribeLink("a feed reader", f"feed:{feed_url}"),
+        SubscribeLink("Another podcast app", f"pcast://{bare}"),
+        SubscribeLink("A feed reader", f"feed:{feed_url}"),
     ]

@@ -29,6 +29,7 @@ _RASTER: Final = frozenset({"image/avif", "image/gif", "image/jpeg", "image/png"
 _MISLEADING: Final = re.compile(
     "[\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c\ufeff\u0000-\u001f\u007f-\u009f]+"
 )
+_PLAIN_WORD: Final = re.compile(r"[a-z]+(?=[ ,;]|: )")  # and no name of a command or a host
 _ROLES: Final = {"publish": "Published from here", "follow": "Followed", "seed": "Kept for others"}
 
 
@@ -87,6 +88,9 @@ class ShowView:
     stored: str = ""
     image: str | None = None
     item_count: int | None = None
+    unreadable: str = ""  # why nothing of it is shown
+    withdrawn: str = ""  # the day when its publisher took it back
+    quiet: str = ""  # why it is announced nowhere
     author: str = ""
     notes: str = ""  # safe HTML
 
@@ -108,13 +112,14 @@ def bare_show(feed: ServedFeed, base_url: str, state: FeedState | None) -> ShowV
         initial=title[:1].upper() if known else "?",
         work=work,
         work_text=work_text(work),
-        problem=display_text(state.problem, 400) if state and state.problem else None,
+        problem=sentence(state.problem) if state and state.problem else None,
+        quiet=sentence(state.quiet) if state and state.quiet else "",
         named_by=state.named_by if state else None,
         role=_ROLES.get(state.role, "") if state else "",
         link=state.link if state else "",
         lan_url=(state.lan_url or "") if state else "",
         app_links=subscribe_links(state.lan_url) if state and state.lan_url else (),
-        stored=format_bytes(state.stored_bytes) if state else "",
+        stored=format_bytes(state.stored_bytes) if state and state.stored_bytes else "",
     )
 
 
@@ -195,6 +200,12 @@ def display_text(text: str | None, limit: int = MAX_TITLE_LENGTH) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
 
+def sentence(text: str, limit: int = 400) -> str:
+    """A message of the program as a page shows it: on one line, with a capital where it is a plain word."""
+    line = display_text(text, limit)
+    return line[:1].upper() + line[1:] if _PLAIN_WORD.match(line) else line
+
+
 def work_text(work: Work | None) -> str:
     """``Fetching 3.2 MB of 12.0 MB``."""
     if work is None:
@@ -206,10 +217,11 @@ def work_text(work: Work | None) -> str:
 
 
 def format_bytes(size: int) -> str:
-    """``12345678`` -> ``12.3 MB``."""
+    """``1234567`` -> ``1.2 MB``, ``12345678`` -> ``12 MB``."""
     for unit, name in ((GB, "GB"), (MB, "MB"), (KB, "kB")):
         if size >= unit:
-            return f"{size / unit:.1f} {name}"
+            number = size / unit
+            return f"{number:.1f} {name}" if number < 9.95 else f"{number:.0f} {name}"
     return f"{size} B"
 
 
@@ -227,8 +239,8 @@ def format_length(seconds: int | None) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """``1 peer``, ``2 peers``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    """``no peers``, ``1 peer``, ``2 peers``."""
+    return f"{number or 'no'} {noun}" + ("" if number == 1 else "s")
 
 
 _MONTHS: Final = (

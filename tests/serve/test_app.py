@@ -11,6 +11,7 @@ from p2prss.serve.app import create_app
 from p2prss.serve.delivery import delivery
 from p2prss.serve.hosts import is_allowed
 from p2prss.serve.library import ServeSettings
+from p2prss.serve.pages import PAGE_POLICY
 from tests.fakes.memory_drive import MemoryFeed
 from tests.serve.conftest import StartServer
 
@@ -129,6 +130,20 @@ async def test_a_preflight_is_answered_where_others_may_read(start_server: Start
     for private in ("/", "/opml.xml", "/feeds/a-show/feed.xml"):
         reply = await client.request(private, "OPTIONS", **asked)
         assert (reply.status, reply.headers.get("access-control-allow-origin")) == (204, None)
+
+
+async def test_a_browser_is_told_on_a_page_that_nothing_is_there(start_server: StartServer) -> None:
+    client = await start_server(MemoryFeed())
+    asks = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    for path in ("/x", "/shows/nothing", "/shows/a-show/0000000000000000", "/shows/a-show/x/y"):
+        reply = await client.request(path, **asks)
+        assert (reply.status, "There is nothing here" in reply.text) == (404, True), path
+        assert reply.headers["content-security-policy"] == PAGE_POLICY
+    for path in ("/feeds/nothing/feed.xml", "/api/v1/x", "/static/x"):
+        assert (await client.request(path, **asks)).text == "not found\n", path
+    client.library.ready = False
+    reply = await client.request("/shows/nothing", **asks)
+    assert (reply.status, "still opening its shows" in reply.text) == (503, True)
 
 
 async def test_errors_are_plain_text_with_the_security_headers(start_server: StartServer) -> None:

@@ -156,7 +156,7 @@ async def test_what_went_wrong_stands_above_the_form_that_keeps_what_was_typed(
     form = {"form": GATE.form_value, "source": '"><script>', "latest": "all"}
     reply = await post(client, "/add", form, Cookie=COOKIE)
     assert reply.status == 400
-    assert "no key: &#34;&lt;b&gt;&#34;" in reply.text
+    assert "No key: &#34;&lt;b&gt;&#34;" in reply.text
     assert 'value="&#34;&gt;&lt;script&gt;"' in reply.text
     assert '<option value="all" selected' in reply.text
     actions.error = FetchError("nobody answers")
@@ -208,7 +208,7 @@ async def test_the_api_publishes_only_what_it_was_told_to(start_server: StartSer
     assert json.loads(reply.body) == {"key": format_key(KEY), "role": "follow", "named_by": "e.org"}
     assert [one.add_as for one in actions.added] == [AddAs.FOLLOW]
     page = await client.request("/shows/a-show")
-    assert "e.org names this show. Whether the show names e.org in return" in page.text
+    assert "e.org names this show. Whether it is their own" in page.text
     wrong = await post(client, "/api/v1/feeds", b'{"source":"k","as":"x"}', Authorization=BEARER)
     assert wrong.status == 400
 

@@ -13,11 +13,11 @@ import trio.testing
 
 import p2prss.serve
 from p2prss.crypto.keys import CoreKey
-from p2prss.errors import NoPeersError
+from p2prss.errors import FeedFormatError, NoPeersError
 from p2prss.serve.actions import FeedState, Work
 from p2prss.serve.live import MAX_LISTENERS, changes
 from p2prss.serve.pages import PAGE_POLICY
-from p2prss.serve.views import TINTS, display_text
+from p2prss.serve.views import TINTS, display_text, format_bytes, sentence
 from tests.fakes.memory_actions import MemoryActions
 from tests.fakes.memory_drive import KEY, MemoryFeed, Trouble
 from tests.serve.conftest import StartServer
@@ -76,7 +76,7 @@ async def test_the_first_page_lists_shows_and_episodes(start_server: StartServer
     assert "Ü & <b>bold</b>" in page.text
     assert "3 peers" in page.text
     assert "1.5 MB" in page.text
-    assert "on this computer" in page.text
+    assert "here" in page.words
     assert not any(name.startswith("on") for _, name, _ in page.attributes)
     (path,) = (href for href in page.values("a", "href") if "/episodes/" in href)
     assert len((await client.request(f"/{path.removeprefix('./')}")).body) == len(AUDIO)
@@ -177,6 +177,54 @@ async def test_an_empty_library(start_server: StartServer) -> None:
     assert "Nothing to listen to yet" in (await (await start_server()).request("/")).text
 
 
+async def test_a_show_that_was_taken_back_or_cannot_be_read_says_so(start_server: StartServer) -> None:
+    gone, broken = MemoryFeed(title="Gone"), MemoryFeed(key=CoreKey(bytes(32)), slug="b", title="Broken")
+    gone.put_info(withdrawn="2026-10-03T00:00:00Z")
+    broken.drive.troubles["/p2prss.json"] = Trouble(error=FeedFormatError("this feed has format 9"))
+    quiet = FeedState("publish", "p2prss://k", quiet="its publisher has locked it")
+    client = await start_server(gone, broken, actions=MemoryActions(states={KEY: quiet}))
+    first = Page((await client.request("/")).text).text
+    assert "Taken back by its publisher" in first
+    assert "It cannot be read: this feed has format 9" in first
+    assert (
+        "Its publisher has taken this show back on 3 Oct 2026" in (await client.request("/shows/a-show")).text
+    )
+    assert "Its publisher has locked it." in (await client.request("/shows/a-show")).text
+    page = Page((await client.request("/shows/b")).text).text
+    assert "It cannot be read: this feed has format 9" in page
+    assert "looking for somebody" not in page
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("the disk is full", "The disk is full"),
+        ("no: nothing", "No: nothing"),
+        ("example.org does not answer", "example.org does not answer"),
+        ("https://example.org: no", "https://example.org: no"),
+        ("p2prss is too old", "p2prss is too old"),
+        ("--latest is too much", "--latest is too much"),
+    ],
+)
+def test_a_message_begins_as_a_sentence_does(message: str, shown: str) -> None:
+    assert sentence(message) == shown
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (9_949_999, "9.9 MB"),
+        (9_950_000, "10 MB"),
+        (34 * 10**9, "34 GB"),
+    ],
+)
+def test_sizes_have_as_many_digits_as_people_read(size: int, text: str) -> None:
+    assert format_bytes(size) == text
+
+
 async def test_work_and_problems_are_shown(start_server: StartServer) -> None:
     state = FeedState("follow", "p2prss://k", 1_000_000, Work(3_200_000, 12_000_000), "the disk is full")
     client = await start_server(
@@ -184,11 +232,11 @@ async def test_work_and_problems_are_shown(start_server: StartServer) -> None:
     )
     page = Page((await client.request("/")).text)
     for words in (
-        "Fetching 3.2 MB of 12.0 MB",
-        "the disk is full",
-        "12.0 MB used",
-        "34.0 GB free",
-        "a <b> c",
+        "Fetching 3.2 MB of 12 MB",
+        "The disk is full",
+        "12 MB used",
+        "34 GB free",
+        "A <b> c",
     ):
         assert words in page.text
     assert ("progress", "max", "12000000") in page.attributes

@@ -130,6 +130,7 @@ def test_notes_made_to_be_large_stay_bounded(piece: str) -> None:
 
 def test_the_excerpt_is_plain_text() -> None:
     assert excerpt("<p>One</p><p>two &amp; <b>three</b><script>x</script></p>") == "One two & three"
+    assert excerpt("<p>at <b>night</b>, and H<sub>2</sub>O<br>too</p>") == "at night, and H2O too"
     assert excerpt("word " * 200).endswith("word…")
 
 

@@ -51,6 +51,7 @@ function mark() {
   for (const link of document.querySelectorAll("[data-play]")) {
     const mine = playing && new URL(link.href).pathname === playing.url;
     link.setAttribute("aria-pressed", String(Boolean(mine && !audio.paused)));
+    link.classList.toggle("current", Boolean(mine));
   }
   toggle.setAttribute("aria-pressed", String(!audio.paused));
   toggle.setAttribute("aria-label", audio.paused ? "Play" : "Pause");
