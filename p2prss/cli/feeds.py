@@ -75,6 +75,13 @@ def publish(
             " podcast-dl, podcast-archiver), where the source proves that they are the same.",
         ),
     ] = None,
+    feed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FEED",
+            help="A feed published here that comes from SOURCE from now on, such as a folder that was moved.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What to call the feed instead of its title; '' for the title again.")
     ] = None,
@@ -178,6 +185,7 @@ def publish(
         allow_locked=allow_locked,
         unlisted=unlisted,
         forget_options=forget_options,
+        feed=feed,
         adopt=adopt,
     )
     _run(ctx, order, network)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from p2prss.errors import UsageError
 from p2prss.node.feed_lookup import is_address
 from p2prss.node.keeping import follow, seed
 from p2prss.node.link_text import FeedLink
@@ -39,6 +40,8 @@ async def publish(node: "Node", order: PublishOrder, confirm: Confirm) -> None:
     """
     feeds = await library_of(source_of(order))
     if feeds is not None:
+        if order.feed is not None:
+            raise UsageError("--feed is for a source that is one feed, and this is a list of several")
         await publish_library(node, order, feeds, confirm)
     else:
         await publish_feed(node, order, confirm)

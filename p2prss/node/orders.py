@@ -41,6 +41,7 @@ class PublishOrder:
     allow_locked: bool = False  # publish even what its publisher has locked
     unlisted: bool | None = None  # announce it nowhere; first: no
     forget_options: bool = False  # what was asked for before counts no longer
+    feed: str | None = None  # the feed of ours that comes from this source from now on; None: a new one
     adopt: Path | None = None  # a folder of another program's downloads, to take over instead of fetching
 
 

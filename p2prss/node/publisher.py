@@ -28,6 +28,7 @@ from p2prss.feed.mirroring.report import (
     MirrorReport,
     PagesFailed,
     SecretsWritten,
+    SourceDoubted,
 )
 from p2prss.feed.mirroring.shelf import MadeFeed
 from p2prss.feed.origin.access import Access
@@ -235,6 +236,8 @@ class Publisher:
                 self._emit(Notice(message=text, key=self._key))
             case FilesLeftOut(title, files):
                 text = f"{title}: {files} files are not mirrored: too many, or with too long addresses"
+                self._emit(Notice(message=text, key=self._key))
+            case SourceDoubted(text):
                 self._emit(Notice(message=text, key=self._key))
             case SecretsWritten(texts):
                 text = f"the secret of its address is published, as it stands in {texts} of the feed's texts"

@@ -1,5 +1,6 @@
 """Publishing: a node mirrors a source into a feed of its own."""
 
+import os
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,14 +11,14 @@ import trio
 from p2prss.errors import FeedError, FetchError, P2prssError, UsageError
 from p2prss.feed.archive.records import CapturePolicy
 from p2prss.feed.origin.access import USER_AGENT, Access
-from p2prss.feed.origin.url import secrets_of, source_url, urlsplit_or_fail
+from p2prss.feed.origin.url import path_of, secrets_of, source_url, urlsplit_or_fail
 from p2prss.feed.sources.adopt import AdoptShelf
 from p2prss.node.events import Notice, Ready
 from p2prss.node.hub_subscriber import check_callback
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import PublishOrder
 from p2prss.node.publisher import Confirm, Publisher
-from p2prss.node.saved_feeds import Asked, Role, SavedFeed, new_feed, new_seed_name
+from p2prss.node.saved_feeds import STATE_KIND, Asked, Role, SavedFeed, new_feed, new_seed_name
 from p2prss.node.source_access import source_access
 from p2prss.node.sources import open_source
 
@@ -34,7 +35,10 @@ async def publish_feed(
     """
     source = source_of(order)
     saved = node.saved.by_source(source)
+    if order.feed is not None:
+        saved = _moved(node, saved, order.feed, source)
     if saved is None:
+        _tell_what_is_gone(node, source)
         seed_name = new_seed_name()
         key = await trio.to_thread.run_sync(node.opener.new_own_key, seed_name)
         saved = msgspec.structs.replace(
@@ -88,6 +92,43 @@ async def publish_feed(
     finally:
         if feed.drive.version <= 1:  # not even its text was ever read
             node.delete_feed(feed)
+
+
+def _moved(node: "Node", there: SavedFeed | None, text: str, source: str) -> SavedFeed:
+    """The feed that a text means, which comes from another source from now on.
+
+    What was asked for of the old source's server, its secrets above all, is not for the new one.
+    """
+    saved = node.saved.find(text)
+    if saved.role is not Role.PUBLISH or saved.withdrawn is not None:
+        raise UsageError(f"{saved.label} is not published from here")
+    if saved.source == source:
+        return saved
+    if there is not None:
+        raise UsageError(f"this source is published already, as {there.slug or there.key}")
+    asked = saved.asked
+    if asked is not None:
+        asked = msgspec.structs.replace(asked, credentials=(), private_hosts=(), websub_callback=None)
+    node.store.delete_record(STATE_KIND, saved.key)  # what the old one's server said
+    return msgspec.structs.replace(saved, source=source, asked=asked)
+
+
+def _tell_what_is_gone(node: "Node", source: str) -> None:
+    """A folder that was moved is another source: who publishes it may mean the feed they have."""
+    if not source.startswith("file:"):
+        return
+    for saved in node.saved.all():
+        old = saved.source or ""
+        if saved.role is not Role.PUBLISH or saved.withdrawn is not None or not old.startswith("file:"):
+            continue
+        path = path_of(urlsplit_or_fail(old))
+        if not os.path.lexists(path):
+            text = (
+                f"{saved.label} was published from {path}, which is gone; this is a new feed."
+                f" If it is the same show, p2prss remove the new one, and publish with"
+                f" --feed {saved.slug or saved.key}"
+            )
+            node.emit(Notice(message=text, key=saved.key))
 
 
 def _with_order(saved: SavedFeed, order: PublishOrder) -> SavedFeed:

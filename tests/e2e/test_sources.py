@@ -75,7 +75,29 @@ async def test_a_folder_that_makes_no_sense_is_one_line(tmp_path: Path) -> None:
     add(folder, "one.mp3")
     (folder / "show.toml").write_text("titel = 'x'")
     wrong = await run("publish", folder, "--once", home=tmp_path / "home", code=1)
-    assert wrong.error == "show.toml: unknown key `titel`"
+    assert wrong.error == "show.toml: unknown key `titel` (line 1)"
+
+
+async def test_a_folder_that_was_moved_stays_the_same_feed_when_told_so(tmp_path: Path) -> None:
+    home, folder = tmp_path / "home", album(tmp_path / "old")
+    first = (await run("publish", folder, "--once", home=home)).event("published")
+    folder = folder.rename(tmp_path / "new")
+    (folder / "one.mp3").rename(folder / "eins.mp3")
+    words = ("publish", folder, "--once", "--feed", "the-album")
+    told = (await run(*words, home=home)).event("published")
+    assert (told["key"], told["new"], told["removed"], told["changed"]) == (first["key"], 0, 0, 1)
+    assert (await run(*words, home=home)).event("published")["unchanged"]
+    assert (await run(*words[:3], home=home)).event("published")["key"] == first["key"]
+
+    folder = folder.rename(tmp_path / "third")
+    done = await run("publish", folder, "--once", home=home)
+    assert done.event("published")["key"] != first["key"]
+    assert any("--feed the-album" in line["message"] for line in done.events("notice"))
+    taken = await run("publish", folder, "--once", "--feed", "the-album", home=home, code=2)
+    assert "this source is published already" in taken.error
+    (tmp_path / "list.opml").write_text(opml("https://example.org/feed.xml"))
+    several = await run("publish", tmp_path / "list.opml", "--feed", "the-album", home=home, code=2)
+    assert "a list of several" in several.error
 
 
 @pytest.mark.client

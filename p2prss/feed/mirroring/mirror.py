@@ -47,6 +47,7 @@ from p2prss.feed.mirroring.report import (
     MirrorReport,
     PagesFailed,
     SecretsWritten,
+    SourceDoubted,
 )
 from p2prss.feed.mirroring.shelf import MadeFeed, Shelf
 from p2prss.feed.model import MAX_URL_LENGTH, Channel, Role
@@ -140,6 +141,8 @@ class Mirror:
                 is_known = writer.info is not None
                 origin = OriginFeed(fetcher, folder, state, self._retries, self._made)
                 fetched, asked_url = await origin.first(is_known=is_known)
+                for text in self._made.notices if self._made is not None else ():
+                    tell(SourceDoubted(text))
                 pages = state.pages
                 if fetched.not_modified:
                     title = writer.info.title if writer.info else ""

@@ -84,6 +84,13 @@ class PagesFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceDoubted:
+    """Something about a source that is made into a feed here, which its user should know."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecretsWritten:
     """The feed's own text holds the password or token of the source's address; it was written as it is."""
 
@@ -101,6 +108,7 @@ MirrorEvent = (
     | ItemFailed
     | PagesFailed
     | SecretsWritten
+    | SourceDoubted
 )
 
 

@@ -1,5 +1,6 @@
 """What a mirror asks before it fetches: is the file here already, or is the feed itself made here?"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,11 @@ class MadeFeed(Shelf, Protocol):
     @property
     def url(self) -> str:
         """Where the relative addresses of its feed start, as a ``file:`` URL."""
+        ...
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What the last look found odd, and none before: lines for the user."""
         ...
 
     async def read(self, into: Path) -> Fetched:

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from p2prss.errors import FeedError, FeedFormatError, FetchError
+from p2prss.feed.media_types import SNIFF_BYTES
 from p2prss.feed.origin.body_file import BodyFile, os_reason
 from p2prss.feed.origin.fetch import Fetched
 from p2prss.units import MIB
@@ -119,7 +120,7 @@ def opened(root: Path, path: str) -> Iterator[int]:
     """
     *folders, name = path.split("/")
     if "\0" in path or any(part in ("", ".", "..") or part.startswith(".") for part in (*folders, name)):
-        raise FetchError(f"{_shown(path)} is no file of the folder")
+        raise FetchError(f"{shown(path)} is no file of the folder")
     try:
         place = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -131,10 +132,10 @@ def opened(root: Path, path: str) -> Iterator[int]:
         finally:
             os.close(place)
     except OSError as error:
-        raise FetchError(f"{_shown(path)} cannot be read: {os_reason(error)}") from None
+        raise FetchError(f"{shown(path)} cannot be read: {os_reason(error)}") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FetchError(f"{_shown(path)} is no regular file")
+            raise FetchError(f"{shown(path)} is no regular file")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -147,7 +148,7 @@ def read_file(root: Path, path: str, max_bytes: int) -> bytes:
         while piece := read_piece(descriptor, path):
             data += piece
             if len(data) > max_bytes:
-                raise FetchError(f"{_shown(path)} is larger than the limit of {max_bytes} bytes")
+                raise FetchError(f"{shown(path)} is larger than the limit of {max_bytes} bytes")
     return bytes(data)
 
 
@@ -169,12 +170,25 @@ def hash_file(root: Path, path: str, update: Callable[[bytes], object]) -> None:
             update(piece)
 
 
+def read_head(root: Path, path: str) -> bytes:
+    """The first bytes of a file, by which its type is told. Raises: FetchError."""
+    with opened(root, path) as descriptor:
+        return read_piece(descriptor, path)[:SNIFF_BYTES]
+
+
+def is_unchanged(root: Path, file: FoundFile) -> bool:
+    """Whether a file is as it was found. Raises: FetchError when it is gone."""
+    with opened(root, file.path) as descriptor:
+        status = os.fstat(descriptor)
+    return (status.st_size, status.st_mtime_ns) == (file.byte_length, file.modified_ns)
+
+
 def read_piece(descriptor: int, path: str) -> bytes:
     """The next bytes of an open file, empty at its end. Raises: FetchError."""
     try:
         return os.read(descriptor, COPY_SIZE)
     except OSError as error:
-        raise FetchError(f"{_shown(path)} cannot be read: {os_reason(error)}") from None
+        raise FetchError(f"{shown(path)} cannot be read: {os_reason(error)}") from None
 
 
 def address_of(path: str) -> str:
@@ -193,5 +207,6 @@ def path_of_address(address: str) -> str | None:
     return os.fsdecode(unquote_to_bytes(parts.path))
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
+    """A path in a message."""
     return repr(os.fsencode(path).decode("utf-8", "replace")[-200:])

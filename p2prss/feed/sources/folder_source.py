@@ -25,9 +25,12 @@ from p2prss.feed.sources.folder import (
     address_of,
     copy_file,
     hash_file,
+    is_unchanged,
     list_files,
     opened,
     path_of_address,
+    read_head,
+    shown,
 )
 from p2prss.feed.sources.show import (
     MADE_FOLDER,
@@ -41,11 +44,14 @@ from p2prss.feed.sources.show import (
     make_show,
 )
 from p2prss.feed.sources.show_feed import show_feed
-from p2prss.feed.sources.show_settings import read_settings
+from p2prss.feed.sources.show_settings import SettingsError, doubts, read_settings, with_line
 from p2prss.feed.sources.tags import Tags, read_tags
 
 PODCAST_GUIDS: Final = UUID("ead4c236-bf58-58c6-a2c6-a6b28d128cb6")  # podcast namespace, tag ``guid``
 """The namespace of guids that are made from a feed's address."""
+MAX_NOTICES: Final = 20  # of one look
+
+_MEDIA: Final = ("audio/", "video/")
 
 
 @dataclass
@@ -75,6 +81,9 @@ class FolderSource:
         default_factory=dict
     )  # address of an embedded picture -> path of its file
     _title: str = ""
+    notices: tuple[str, ...] = ()  # of the last look; what was told before is not told again
+    _told: set[str] = field(default_factory=set)
+    _left_out: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -110,6 +119,7 @@ class FolderSource:
         beside = {file.path for file in files if file.ending in PICTURE_ENDINGS}
         beside |= {f"{file.stem}.{name}" for file in files for name in (*TRANSCRIPT_TYPES, "chapters.json")}
         self._covers.clear()
+        self._left_out = []
         seen = list(
             filter(
                 None,
@@ -122,17 +132,27 @@ class FolderSource:
         )
         if not media:
             raise FeedFormatError(f"the folder {self.root} has no audio or video files, and no feed")
-        show, self.memory = make_show(
-            seen,
-            settings,
-            self.memory,
-            name=self.root.name,
-            link=self.link,
-            guid=str(uuid5(PODCAST_GUIDS, self.key)),
-        )
+        try:
+            show, self.memory = make_show(
+                seen,
+                settings,
+                self.memory,
+                name=self.root.name,
+                link=self.link,
+                guid=str(uuid5(PODCAST_GUIDS, self.key)),
+            )
+        except SettingsError as error:
+            raise with_line(self.root, error) from None
+        self._tell([*self._left_out, *doubts(settings, {file.path for file in files})])
         self._title = show.title
         self._tags = {path: tags for path, tags in self._tags.items() if path in media}
         return show_feed(show)
+
+    def _tell(self, texts: list[str]) -> None:
+        new = [text for text in dict.fromkeys(texts) if text not in self._told]
+        more = [f"and {len(new) - MAX_NOTICES} more of this kind"] if len(new) > MAX_NOTICES else []
+        self.notices = (*new[:MAX_NOTICES], *more)
+        self._told = set(texts)
 
     def _see(self, file: FoundFile, *, is_media: bool) -> SeenFile | None:
         known = self.memory.files.get(address_of(file.path))
@@ -140,19 +160,30 @@ class FolderSource:
             if known is not None and known == KnownFile.of(file, known.sha256):
                 digest = known.sha256
             else:
-                summed = sha256()
-                hash_file(self.root, file.path, summed.update)
-                digest = summed.hexdigest()
+                digest = self._hash(file, is_media=is_media)
             if not is_media:
                 return SeenFile(file, digest)
             found = self._tags.get(file.path)
             if found is None or found.sha256 != digest:
                 found = self._tags[file.path] = self._read_tags(file, digest)
-        except FetchError:  # gone, or not ours to read
+        except FetchError as error:  # gone, or not ours to read, or no media
+            self._left_out.append(f"left out: {error}")
             return None
         if found.cover:
             self._covers[found.cover] = file.path
         return SeenFile(file, digest, found.tags, found.cover)
+
+    def _hash(self, file: FoundFile, *, is_media: bool) -> str:
+        """The hash of a file. Raises: FetchError for one that cannot be read, or is no media though it
+        should be, or that somebody is still writing and nobody has seen before."""
+        if is_media and (kind := sniff(read_head(self.root, file.path))) and not kind.startswith(_MEDIA):
+            raise FetchError(f"{shown(file.path)} is {kind}, neither audio nor video")
+        summed = sha256()
+        hash_file(self.root, file.path, summed.update)
+        is_new = address_of(file.path) not in self.memory.episodes
+        if is_new and not is_unchanged(self.root, file):
+            raise FetchError(f"{shown(file.path)} is being written; the next look takes it")
+        return summed.hexdigest()
 
     def _read_tags(self, file: FoundFile, digest: str) -> _TagsOf:
         with opened(self.root, file.path) as descriptor:

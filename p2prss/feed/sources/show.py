@@ -16,10 +16,10 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from p2prss.errors import FeedFormatError
+from p2prss.feed.document.dates import parse_date
 from p2prss.feed.media_types import guess_type
 from p2prss.feed.sources.folder import FoundFile, address_of
-from p2prss.feed.sources.show_settings import SETTINGS_NAME, EpisodeSettings, ShowSettings, moment
+from p2prss.feed.sources.show_settings import EpisodeSettings, SettingsError, ShowSettings, moment
 from p2prss.feed.sources.tags import Tags, clean
 
 EPISODE_ENDINGS: Final = frozenset(
@@ -34,6 +34,11 @@ GUID_NAMESPACE: Final = UUID("0c3c2b5e-8f0a-5d8b-9a35-2f6f1f1b7a64")  # for show
 
 _DATE: Final = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)?)?)?)?"
+)
+_OTHER_DATES: Final = (  # of a day, as programs and people write it into tags
+    re.compile(r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)"),  # yt-dlp
+    re.compile(r"(?P<year>\d{4})(?P<mark>[-/.])(?P<month>\d\d?)(?P=mark)(?P<day>\d\d?)"),
+    re.compile(r"(?P<day>\d\d?)\.\s?(?P<month>\d\d?)\.\s?(?P<year>\d{4})"),
 )
 
 
@@ -139,7 +144,7 @@ def make_show(
     Args: files: all of the folder's that matter; name, link, guid: of the show, where neither tags nor
         settings have one.
     Returns: the show, and what to remember of it.
-    Raises: FeedFormatError when the settings speak of what is not there, or two episodes have one guid.
+    Raises: SettingsError when the settings speak of what is not there, or two episodes have one guid.
     """
     by_path = {seen.file.path: seen for seen in files}
     media = [seen for seen in files if is_episode(seen.file, settings)]
@@ -198,11 +203,11 @@ def _known_files(files: Iterable[SeenFile]) -> dict[str, KnownFile]:
 
 def _check(settings: ShowSettings, by_path: Mapping[str, SeenFile]) -> None:
     for path, wanted in settings.episodes.items():
-        place = f'{SETTINGS_NAME}: episodes."{path[:200]}"'
         if wanted.image is not None and wanted.image not in by_path:
-            raise FeedFormatError(f"{place}.image: the folder has no picture {wanted.image!r}")
+            text = f"the folder has no picture {wanted.image!r}"
+            raise SettingsError(text, "episodes", path, "image")
     if settings.image is not None and settings.image not in by_path:
-        raise FeedFormatError(f"{SETTINGS_NAME}: image: the folder has no picture {settings.image!r}")
+        raise SettingsError(f"the folder has no picture {settings.image!r}", "image")
 
 
 def _guids(media: Sequence[SeenFile], settings: ShowSettings, memory: Memory) -> dict[str, str]:
@@ -237,9 +242,9 @@ def _guids(media: Sequence[SeenFile], settings: ShowSettings, memory: Memory) ->
     paths: dict[str, str] = {}
     for path, guid in found.items():
         if guid in paths:
-            raise FeedFormatError(
-                f"{SETTINGS_NAME}: {paths[guid]!r} and {path!r} have the same guid {guid!r}"
-            )
+            named = path if path in settings.episodes else paths[guid]
+            text = f"{paths[guid]!r} and {path!r} have the same guid {guid!r}"
+            raise SettingsError(text, "episodes", named, "guid")
         paths[guid] = path
     return found
 
@@ -303,9 +308,14 @@ def parse_tag_date(text: str) -> tuple[datetime, bool] | None:
     >>> parse_tag_date("2024-05")
     (datetime.datetime(2024, 5, 1, 0, 0, tzinfo=datetime.timezone.utc), False)
     """
-    match = _DATE.match(text.strip())
+    text = text.strip()
+    for form in _OTHER_DATES:
+        if (other := form.fullmatch(text)) is not None:
+            text = f"{other['year']}-{int(other['month']):02}-{int(other['day']):02}"
+    match = _DATE.fullmatch(text) or (_DATE.match(text) if not re.match(r"\d{4}[-/.]?\d", text) else None)
     if match is None:
-        return None
+        when = parse_date(text) if re.search(r"[^\W\d_]{3}.*\d{4}", text) else None
+        return None if when is None else (when, ":" in text)
     year, month, day, hour, minute, second, zone = match.groups()
     try:
         when = datetime(int(year), int(month or 1), int(day or 1), tzinfo=UTC)
@@ -392,5 +402,11 @@ def drawn_cover_address(title: str) -> str:
 
 def name_as_title(stem: str) -> str:
     """A file's name as a title."""
-    text = stem.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = stem
+    if not text.isascii():
+        data = stem.encode("utf-8", "surrogateescape")
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:  # of an old disk: most probably Windows' letters
+            text = data.decode("cp1252", "replace").replace("\ufffd", "")
     return " ".join(clean(text).replace("_", " ").split()) or "Untitled"

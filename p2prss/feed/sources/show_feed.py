@@ -11,6 +11,8 @@ from lxml import etree
 from p2prss.feed.document.names import ITUNES, PODCAST
 from p2prss.feed.sources.show import CHAPTERS_TYPE, Episode, Show
 
+MAX_DESCRIPTION_BYTES: Final = 4000  # the most that PSP-1 allows; all of it is in content:encoded
+_MORE: Final = " …"
 _NAMESPACES: Final = {"itunes": ITUNES, "podcast": PODCAST}
 
 
@@ -60,7 +62,7 @@ def show_feed(show: Show) -> bytes:
     generator.register_extension("podcast_tags", _PodcastTags, _PodcastTags)
     generator.title(show.title)
     generator.link(href=show.link, rel="alternate")
-    generator.description(show.description)
+    generator.description(_cut(show.description))
     generator.language(show.language)
     generator.generator("p2prss")
     if show.copyright:
@@ -98,11 +100,22 @@ def _channel_tags(show: Show) -> list[_Tag]:
     return tags
 
 
+def _cut(text: str) -> str:
+    """A text no longer than directories take it, cut between two words."""
+    if len(text.encode()) <= MAX_DESCRIPTION_BYTES:
+        return text
+    start = text.encode()[: MAX_DESCRIPTION_BYTES - len(_MORE.encode())].decode("utf-8", "ignore")
+    return (start.rsplit(maxsplit=1)[0] if " " in start else start).rstrip() + _MORE
+
+
 def _add(entry: FeedEntry, episode: Episode) -> None:
     entry.guid(episode.guid, permalink=False)
     entry.title(episode.title)
     if episode.description:
-        entry.description(episode.description)
+        brief = _cut(episode.description)
+        entry.description(brief)
+        if brief != episode.description:
+            entry.content(episode.description)
     entry.published(episode.published)
     entry.enclosure(episode.address, str(episode.byte_length), episode.mime_type)
     optional = {

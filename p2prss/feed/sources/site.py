@@ -67,6 +67,7 @@ class SiteSource:
         ""  # where the site stands in the web, with a slash at the end; empty if that is not known
     )
     _files: list[FoundFile] = field(default_factory=list)
+    notices: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:

@@ -19,7 +19,7 @@ from p2prss.feed.media_types import sniff
 from p2prss.units import KIB, MIB
 
 MAX_TAG_TEXT: Final = 256 * KIB  # characters of a description or lyrics
-MAX_TAG_LINE: Final = 1000  # characters of a title or a name
+MAX_TAG_LINE: Final = 255  # characters of a title or a name: the most that PSP-1 allows
 MAX_TAG_COVER_BYTES: Final = 10 * MIB  # an embedded picture
 MAX_TAG_SECONDS: Final = 10_000_000  # a file that claims to be longer does not know
 
@@ -83,14 +83,21 @@ class _Reader(io.BufferedReader):
 def _tags(found: Any) -> Tags:
     values = dict(_values(found.tags or {}))
 
+    def lines(field_name: str) -> list[str]:
+        """All texts of the first tag that has any."""
+        for name in _NAMES[field_name]:
+            given = (" ".join(text.split()) for text in values.get(name, ()))
+            if found := [text[:MAX_TAG_LINE].strip() for text in given if text]:
+                return found
+        return []
+
     def line(field_name: str) -> str:
-        lines = (" ".join(text.split()) for text in _named(values, field_name))
-        return next((text[:MAX_TAG_LINE] for text in lines if text), "")
+        return next(iter(lines(field_name)), "")
 
     descriptions = [text.strip()[:MAX_TAG_TEXT] for text in _named(values, "description")]
     return Tags(
         title=line("title"),
-        artist=line("artist"),
+        artist=", ".join(dict.fromkeys(lines("artist")))[:MAX_TAG_LINE],
         album=line("album"),
         date=line("date")[:40],
         track=_number(line("track")),

@@ -6,15 +6,25 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import mutagen
 import pytest
+from lxml import etree
 
 from p2prss.errors import FeedError, FeedFormatError, FetchError
+from p2prss.feed.document.names import CONTENT
 from p2prss.feed.document.parse import parse_feed
 from p2prss.feed.model import Role
 from p2prss.feed.sources.drawn_cover import draw_cover
-from p2prss.feed.sources.folder import address_of, copy_file, list_files, opened, path_of_address
+from p2prss.feed.sources.folder import (
+    address_of,
+    copy_file,
+    is_unchanged,
+    list_files,
+    opened,
+    path_of_address,
+)
 from p2prss.feed.sources.folder_source import FolderSource
 from p2prss.feed.sources.show import natural, parse_tag_date
 from p2prss.feed.sources.show_settings import parse_settings
@@ -247,13 +257,22 @@ skip = true
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("title = 3", "show.toml: title: Expected `str | null`, got `int`"),
-        ("titel = 'x'", "show.toml: unknown key `titel`"),
-        ("guid = 'x'", "show.toml: guid: a UUID is expected"),
-        ("link = 'javascript:x'", "show.toml: link: an http or https address is expected"),
-        ("episodes = 3", "show.toml: episodes: a table for each file name is expected"),
-        ("[episodes.'a.mp3']\nnumber = 'x'", 'show.toml: episodes."a.mp3".number: Expected `int | null`'),
-        ("[episodes.'a.mp3']\nnumbr = 1", 'show.toml: episodes."a.mp3": unknown key `numbr`'),
+        ("title = 3", "show.toml: title: a text is expected, not a whole number (line 1)"),
+        ("# x\n\ntitel = 'x'", "show.toml: unknown key `titel` (line 3)"),
+        ("guid = 'x'", "show.toml: guid: a UUID is expected (line 1)"),
+        ("link = 'javascript:x'", "show.toml: link: an http or https address is expected (line 1)"),
+        ("episodes = 3", "show.toml: episodes: a table for each file name is expected (line 1)"),
+        (
+            'description = """\nnumber = 1\n[x]\n"""\n[episodes."a.mp3"]\nnumber = "x"',
+            'show.toml: episodes."a.mp3".number: a whole number is expected, not a text (line 6)',
+        ),
+        ("[episodes.'a.mp3']\nnumbr = 1", 'show.toml: episodes."a.mp3": unknown key `numbr` (line 2)'),
+        ("[episodes]\n\n'a.mp3' = 3", 'show.toml: episodes."a.mp3": a table is expected, not a whole'),
+        (
+            "category = [\n 'Arts',\n 3]",
+            "show.toml: category: a text is expected, not a whole number (line 1)",
+        ),
+        ("title = '" + "x" * 256 + "'", "show.toml: title: Expected `str` of length <= 255 (line 1)"),
         ("title = ", "show.toml cannot be read: Invalid value"),
         ("\xff", "show.toml cannot be read"),
     ],
@@ -271,8 +290,56 @@ def test_settings_that_make_no_sense_are_one_line(text: str, message: str) -> No
 def test_settings_that_do_not_fit_the_folder_are_refused(tmp_path: Path, text: str) -> None:
     folder = album(tmp_path / "folder")
     (folder / "show.toml").write_text(text)
-    with pytest.raises(FeedFormatError, match=r"^show\.toml: "):
+    with pytest.raises(FeedFormatError, match=r"^show\.toml: .* \(line \d\)$"):
         source(folder).make_feed()
+
+
+def test_a_doubt_is_told_once(tmp_path: Path) -> None:
+    folder = album(tmp_path / "folder")
+    (folder / "show.toml").write_text(
+        "category = ['Arts > Books', 'Artz']\n[episodes.'gone.mp3']\nskip = true"
+    )
+    (folder / "page.mp3").write_text("<!doctype html><html>404</html>")
+    made = source(folder)
+    items = parse_feed(made.make_feed()).items
+    assert len(items) == 4
+    assert made.notices == (
+        "left out: 'page.mp3' is text/html, neither audio nor video",
+        'show.toml: episodes."gone.mp3": the folder has no such file',
+        "show.toml: category: directories know none called 'Artz'",
+    )
+    made.make_feed()
+    assert made.notices == ()
+
+
+def test_several_artists_and_long_texts(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    tag(add(folder, "a.mp3"), comment="words " * 1000, title="  " + "x" * 400 + " ")
+    file: Any = mutagen.File(add(folder, "b.ogg"))
+    file["artist"] = ["Ann", "Bob", "Ann"]
+    file.save()
+    data = source(folder).make_feed()
+    assert b"<itunes:author>Ann, Bob<" in data
+    (long,) = [item for item in etree.fromstring(data).iter("item") if item.findtext("title") == "x" * 255]
+    brief, whole = long.findtext("description") or "", long.findtext(f"{{{CONTENT}}}encoded") or ""
+    assert len(brief.encode()) <= 4000
+    assert brief.endswith("words …")
+    assert whole == ("words " * 1000).strip()
+
+
+async def test_a_file_that_is_being_written_waits_for_the_next_look(tmp_path: Path) -> None:
+    folder = album(tmp_path / "folder")
+    found = next(file for file in list_files(folder) if file.path == "one.mp3")
+    assert is_unchanged(folder, found)
+    with (folder / "one.mp3").open("ab") as file:
+        file.write(b"more")
+    assert not is_unchanged(folder, found)
+
+
+def test_names_of_an_old_disk_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    add(folder, "x.mp3").rename(os.fsdecode(os.fsencode(folder) + b"/f\xfcnf.mp3"))
+    assert [item.title for item in parse_feed(source(folder).make_feed()).items] == ["fünf"]
 
 
 def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:
@@ -292,7 +359,16 @@ def test_a_folder_without_media_is_refused(tmp_path: Path) -> None:
         ("2024-05-06 07:08", "2024-05-06T07:08:00"),
         ("2024-05-06T07:08:09Z", "2024-05-06T07:08:09"),
         ("2024-05-06T07:08:09+02:00", "2024-05-06T05:08:09"),
+        ("20240506", "2024-05-06T00:00:00"),
+        ("2024-5-6", "2024-05-06T00:00:00"),
+        ("2024/05/06", "2024-05-06T00:00:00"),
+        ("06.05.2024", "2024-05-06T00:00:00"),
+        ("6 May 2024", "2024-05-06T00:00:00"),
+        ("May 6, 2024", "2024-05-06T00:00:00"),
+        ("Mon, 06 May 2024 07:08:09 +0200", "2024-05-06T05:08:09"),
         ("2024-13-06", None),
+        ("20241306", None),
+        ("05/06/2024", None),  # of May or of June
         ("0000", None),
         ("May 2024", None),
         ("", None),
