@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -33,12 +33,13 @@ from p2prss.errors import NetworkError  # noqa: E402
 from p2prss.net.dht.client import open_dht  # noqa: E402
 from tests.e2e.program import Program, run, running  # noqa: E402
 from tests.e2e.show import LOCAL, Show  # noqa: E402
-from tests.interop.js_peer import JsPeer, JsPeerError  # noqa: E402
+from tests.interop.js_peer import CoreWaits, JsPeer, JsPeerError  # noqa: E402
 
 NETWORK_NODES = 16
 PATIENCE = 180.0  # seconds in which whoever stays must have everything
+SLOW = 10.0  # seconds after which, again and again, whoever has not everything is looked at
 LOOKUP_PAUSE = 2.0  # seconds
-ARRIVAL = 120.0  # seconds in which the first of each place come: starting them takes the machine's breath
+ARRIVAL = 0.2  # of the time, in which the first of each place come: starting them takes breath
 
 
 @dataclass
@@ -50,7 +51,9 @@ class Crowd:
     bootstrap: int
     folder: Path
     random: Random
+    arrival: float  # seconds in which the first of each place come
     ends_at: float
+    stay_seconds: float  # at most
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"p2prss": [], "reference": []})
     lookups: list[float] = field(default_factory=list)
     leaving: list[float] = field(default_factory=list)
@@ -58,6 +61,9 @@ class Crowd:
     count: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     number: int = 0
+    ports: dict[int, str] = field(default_factory=dict)  # whose UDP port it is, or was
+    alive: dict[int, str] = field(default_factory=dict)  # names by process
+    began: float = field(default_factory=trio.current_time)
     waiting: int = 0  # members that do not have everything yet
     complete: trio.Event = field(default_factory=trio.Event)  # set when there is one less
 
@@ -68,15 +74,61 @@ class Crowd:
     async def stay(self) -> None:
         """As long as a member stays once it has everything; in the end, until everybody has."""
         with trio.move_on_at(self.ends_at):
-            await trio.sleep(self.random.uniform(5, 90))
+            await trio.sleep(self.random.uniform(5, self.stay_seconds))
         while trio.current_time() >= self.ends_at and self.waiting:
             await self.complete.wait()
+
+    def gone(self, pid: int, how: str) -> None:
+        """A member is about to go."""
+        owner = self.alive.pop(pid)
+        self.note_ports(pid, f"{owner} ({how} at {trio.current_time() - self.began:.0f} s)")
+
+    def note_ports(self, pid: int, owner: str) -> None:
+        """Remember whose a process's UDP ports are; once it has ended nobody can tell."""
+        for port in udp_ports(pid):
+            self.ports[port] = owner
+
+    def describe(self, cores: Sequence[CoreWaits]) -> str:
+        """What a member of the reference waits for, line by line."""
+        for pid, owner in self.alive.items():
+            self.note_ports(pid, owner)
+        lines = []
+        for core in cores:
+            lines.append(
+                f"core {core.key[:8]}: {core.length} blocks, missing {core.missing}, "
+                f"queued {core.queued}, ranges {core.ranges}, upgrading {core.upgrading}, "
+                f"{core.unopened} connections unopened, {core.invalid} invalid answers"
+            )
+            if not (core.asked or core.queued or core.ranges or core.upgrading):
+                continue
+            for place, peer in enumerate(core.peers):
+                asked = ", ".join(
+                    f"{one.what} for {one.age:.0f} s" for one in core.asked if one.peer == place
+                )
+                lines.append(
+                    f"  {self.ports.get(peer.port, 'unknown')} port {peer.port}: {peer.length} blocks, "
+                    f"acked {peer.acked}, can upgrade {peer.can_upgrade}, has {peer.has} of the missing, "
+                    f"paused {peer.paused}, {peer.timeouts} timeouts, {peer.unacknowledged} bytes "
+                    f"unacknowledged, {peer.received} received; asked {asked or 'nothing'}"
+                )
+        return "\n    ".join(lines)
 
     def completed(self) -> None:
         """One more has everything, or has given up."""
         self.waiting -= 1
         self.complete.set()
         self.complete = trio.Event()
+
+
+def udp_ports(pid: int) -> set[int]:
+    """The UDP ports a process listens on."""
+    inodes = set()
+    with suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                inodes.add(entry.readlink().name.removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in Path("/proc/net/udp").read_text("ascii").splitlines()[1:]]
+    return {int(row[1].split(":")[1], 16) for row in rows if row[9] in inodes}
 
 
 async def follow(crowd: Crowd, home: Path, how: str) -> None:
@@ -91,6 +143,7 @@ async def follow(crowd: Crowd, home: Path, how: str) -> None:
     )
     started = trio.current_time()
     async with running(*arguments, home=home) as program:
+        crowd.alive[program.pid] = f"p2prss {home.name}"
         with trio.move_on_after(PATIENCE) as patience:
             await program.event("synced", seconds=PATIENCE + 5)
         if patience.cancelled_caught:
@@ -100,6 +153,7 @@ async def follow(crowd: Crowd, home: Path, how: str) -> None:
             return
         crowd.seconds["p2prss"].append(trio.current_time() - started)
         await crowd.stay()
+        crowd.gone(program.pid, how)
         if how == "crash":
             await program.kill()
             return
@@ -112,25 +166,40 @@ async def follow(crowd: Crowd, home: Path, how: str) -> None:
 async def mirror(crowd: Crowd, home: Path, how: str) -> None:
     """One member of the reference."""
     started = trio.current_time()
+    name, key = home.name, parse_key(crowd.key).hex()
+    stage = "opening"
+
+    async def report_slow() -> None:
+        while True:
+            await trio.sleep(SLOW)
+            seconds = trio.current_time() - started
+            crowd.count[f"reference: reports of a slow member, {stage}"] += 1
+            print(
+                f"{name}, {stage} for {seconds:.0f} s:\n    {crowd.describe(await peer.waits())}", flush=True
+            )
+
     try:
         async with JsPeer.open(home / "store") as peer:
+            crowd.alive[peer.pid] = f"reference {name}"
             with trio.move_on_after(PATIENCE) as patience:
-                key = parse_key(crowd.key).hex()
-                stage = "opening"
-                await peer.open_drive(key=key)
-                stage = "joining"
-                await peer.join(key, crowd.bootstrap)
-                stage = "finding somebody"
-                await peer.wait_length(key, crowd.length)
-                stage = "mirroring"
-                await peer.mirror(key, home / "mirror")
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(report_slow)
+                    await peer.open_drive(key=key)
+                    stage = "joining"
+                    await peer.join(key, crowd.bootstrap)
+                    stage = "finding somebody"
+                    await peer.wait_length(key, crowd.length)
+                    stage = "mirroring"
+                    await peer.mirror(key, home / "mirror")
+                    nursery.cancel_scope.cancel()
             if patience.cancelled_caught:
-                crowd.failures.append(f"reference, {stage}: {await peer.stats()}")
+                crowd.failures.append(f"reference {name}, {stage}: {crowd.describe(await peer.waits())}")
             crowd.completed()
             if patience.cancelled_caught:
                 return
             crowd.seconds["reference"].append(trio.current_time() - started)
             await crowd.stay()
+            crowd.gone(peer.pid, how)
             if how == "crash":
                 peer.kill()
     except JsPeerError as error:
@@ -140,7 +209,7 @@ async def mirror(crowd: Crowd, home: Path, how: str) -> None:
 
 async def place(crowd: Crowd, kind: str) -> None:
     """Keep one place taken until the end."""
-    await trio.sleep(crowd.random.uniform(0, ARRIVAL))
+    await trio.sleep(crowd.random.uniform(0, crowd.arrival))
     while trio.current_time() < crowd.ends_at:
         home, how = crowd.home(), crowd.random.choice(("leave", "crash"))
         crowd.count[f"{kind}: {how}"] += 1
@@ -183,7 +252,20 @@ def spread(values: Sequence[float]) -> str:
     return f"{len(ordered)}, median {place[0]:.2f} s, 95 % {place[1]:.2f} s, longest {ordered[-1]:.2f} s"
 
 
-async def main(minutes: float, ours: int, theirs: int, seed: int) -> int:
+async def hand_over(crowd: Crowd, seeder: JsPeer) -> None:
+    """Have a process of the reference take everything, so that it can take the publisher's place."""
+    key = parse_key(crowd.key).hex()
+    crowd.alive[seeder.pid] = "reference seeder"
+    await seeder.open_drive(key=key)
+    await seeder.join(key, crowd.bootstrap)
+    await seeder.wait_length(key, crowd.length)
+    blobs = (await seeder.blobs(key)).key
+    for core in (key, blobs):
+        await seeder.update(core)
+        await seeder.download(core)
+
+
+async def main(minutes: float, ours: int, theirs: int, stay: float, seed: int, reference_only: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="p2prss-churn-") as name:
         folder = Path(name)
         show = Show.make(folder / "show", LOCAL)
@@ -210,10 +292,19 @@ async def main(minutes: float, ours: int, theirs: int, seed: int) -> int:
                 bootstrap,
                 folder,
                 Random(seed),
+                60 * ARRIVAL * minutes,
                 trio.current_time() + 60 * minutes,
+                stay,
             )
+            crowd.alive[publisher.pid] = "p2prss publisher"
+            if reference_only:
+                seeder = await stack.enter_async_context(JsPeer.open(folder / "seeder"))
+                await hand_over(crowd, seeder)
+                crowd.gone(publisher.pid, "leave")
+                await publisher.stop()
             async with trio.open_nursery() as watching:
-                watching.start_soon(memory, crowd, publisher)
+                if not reference_only:
+                    watching.start_soon(memory, crowd, publisher)
                 watching.start_soon(look, crowd)
                 async with trio.open_nursery() as nursery:
                     for _ in range(ours):
@@ -240,6 +331,14 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--ours", type=int, default=30)
     parser.add_argument("--theirs", type=int, default=30)
+    parser.add_argument("--stay", type=float, default=90, help="longest stay, in seconds")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--reference-only",
+        action="store_true",
+        help="a process of the reference takes the publisher's place, for comparison with --ours 0",
+    )
     given = parser.parse_args()
-    sys.exit(trio.run(main, given.minutes, given.ours, given.theirs, given.seed))
+    sys.exit(
+        trio.run(main, given.minutes, given.ours, given.theirs, given.stay, given.seed, given.reference_only)
+    )

@@ -25,6 +25,7 @@ from p2prss.node.events import Event, Progress, Synced
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import Wanted
 from p2prss.node.patience import Patience, keep_trying
+from p2prss.node.plain_feed import keep_plain_feed
 from p2prss.units import MIB
 
 PROGRESS_SECONDS: Final = 0.5  # between two progress events
@@ -70,6 +71,8 @@ class Follower:
             if once:
                 nursery.start_soon((patience or Patience()).watch, self._feed)
                 await self._settle()
+            if self._wanted == Wanted():
+                nursery.start_soon(keep_plain_feed, self._feed)
             while True:
                 version = drive.version
                 with trio.CancelScope() as scope:

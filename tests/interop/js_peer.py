@@ -133,6 +133,48 @@ class BenchResult(_Answer, frozen=True):
     contiguous_length: int = 0
 
 
+class Asked(_Answer, frozen=True):
+    """A request that is not answered; ``peer`` is its place in ``CoreWaits.peers``, -1 when it is gone."""
+
+    what: str
+    peer: int
+    age: float  # seconds
+
+
+class CorePeer(_Answer, frozen=True):
+    """A peer of a core as the reference sees it."""
+
+    remote: str  # public key in the swarm
+    port: int
+    length: int  # blocks it says its core has
+    fork: int
+    acked: int  # blocks it says ours has
+    can_upgrade: bool
+    has: tuple[int, ...]  # how many blocks of each missing run it says it has
+    inflight: int
+    paused: bool
+    uploading: bool
+    timeouts: int  # of its UDX stream, in a row
+    unacknowledged: int  # bytes
+    received: int  # bytes
+
+
+class CoreWaits(_Answer, frozen=True):
+    """What one open core of the reference waits for; ``missing`` are runs of blocks."""
+
+    key: str
+    length: int
+    fork: int
+    missing: tuple[tuple[int, int], ...]
+    asked: tuple[Asked, ...]
+    queued: tuple[int, ...]  # blocks to be asked for as soon as somebody has them
+    ranges: tuple[tuple[int, int], ...]
+    upgrading: bool  # somebody waits for a longer core, or to hear that there is none
+    unopened: int  # connections that have not said whether they have the core
+    invalid: int  # answers that were wrong
+    peers: tuple[CorePeer, ...]
+
+
 def find_node() -> str:
     """The Node program (``NODE`` overrides); tests fail rather than skip when it is missing."""
     node = os.environ.get("NODE") or shutil.which("node")
@@ -407,6 +449,10 @@ class JsPeer:
     async def stats(self) -> dict[str, int]:
         """Open sockets, swarm connections, and memory in bytes (``rss``, ``heapUsed``)."""
         return msgspec.convert(await self.call("stats"), dict[str, int])
+
+    async def waits(self) -> list[CoreWaits]:
+        """What each open core waits for, and where its peers stand."""
+        return msgspec.convert(await self.call("waits"), list[CoreWaits])
 
     # -- benchmarks
 

@@ -344,6 +344,16 @@ const commands = {
     return { publicKey: swarm.keyPair.publicKey.toString('hex'), connections: swarm.connections.size }
   },
 
+  // What the open cores wait for, and where each peer stands. Ages are seconds.
+  async waits() {
+    const seen = new Map()
+    for (const session of cores.values()) seen.set(session.core, session)
+    for (const { core, blobs } of drives.values()) {
+      for (const session of [core, blobs && blobs.core]) if (session) seen.set(session.core, session)
+    }
+    return [...seen.values()].map(describeWaits)
+  },
+
   async stats() {
     const { rss, heapUsed } = process.memoryUsage()
     return { sockets: sockets.size, swarm: swarm ? swarm.connections.size : 0, rss, heapUsed }
@@ -481,6 +491,58 @@ function heldRanges(core, start, stop) {
     at = bitfield.firstSet(until)
   }
   return ranges
+}
+
+// What is asked of whom since when; what nobody is asked for; what each peer says it has.
+function describeWaits(session) {
+  const { core } = session
+  const { replicator, bitfield } = core
+  const missing = []
+  for (let at = bitfield.firstUnset(0); at !== -1 && at < session.length; ) {
+    const set = bitfield.firstSet(at)
+    const until = set === -1 ? session.length : Math.min(set, session.length)
+    missing.push([at, until])
+    at = bitfield.firstUnset(until)
+  }
+  const asked = []
+  for (const { block, upgrade, hash, seek, peer, timestamp } of replicator._inflight) {
+    const what = block ? 'block ' + block.index : upgrade ? 'upgrade' : hash ? 'hash' : seek ? 'seek' : 'manifest'
+    asked.push({ what, peer: replicator.peers.indexOf(peer), age: (Date.now() - timestamp) / 1000 })
+  }
+  return {
+    key: session.key.toString('hex'),
+    length: session.length,
+    fork: session.fork,
+    missing,
+    asked,
+    queued: replicator._queued.filter((block) => block.queued).map((block) => block.index),
+    ranges: replicator._ranges.map((range) => [range.start, range.end]),
+    upgrading: replicator._upgrade !== null && replicator._upgrade.refs.length > 0,
+    unopened: replicator._ifAvailable, // connections that have not said whether they have the core
+    invalid: replicator.stats.invalidData,
+    peers: replicator.peers.map((peer) => {
+      const raw = peer.stream.rawStream
+      return {
+        remote: peer.remotePublicKey.toString('hex'),
+        port: raw.remotePort,
+        length: peer.remoteLength,
+        fork: peer.remoteFork,
+        acked: peer.lengthAcked,
+        canUpgrade: peer.remoteCanUpgrade,
+        has: missing.map(([start, stop]) => {
+          let count = 0
+          for (let i = start; i < stop; i++) if (peer._remoteHasBlock(i)) count++
+          return count
+        }),
+        inflight: peer.inflight,
+        paused: peer.paused,
+        uploading: peer.remoteUploading,
+        timeouts: raw.rtoCount,
+        unacknowledged: raw.inflight,
+        received: raw.bytesReceived
+      }
+    })
+  }
 }
 
 async function atVersion(drive, version, look) {

@@ -12,6 +12,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
+from p2prss.feed.archive.writer import PLAIN_FEED_PATH
 from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.net.dht.client import open_dht
 from p2prss.node.control import PeerStatus, list_peers
@@ -111,6 +112,52 @@ async def test_a_reader_of_the_reference_mirrors_our_feed(
             }
             (peer,) = await ours.peers()
             assert (peer.role, peer.transport) == ("accepted", "udx")
+
+
+async def test_a_reader_of_the_reference_mirrors_what_a_follower_of_ours_has(
+    js_peer: StartJsPeer, show: Path, tmp_path: Path
+) -> None:
+    """Who follows all of a feed stands in for its publisher, also for those who mirror the whole drive."""
+    with trio.fail_after(PATIENCE):
+        theirs = await js_peer("reader")
+        port = await theirs.testnet(NODES)
+        async with running(tmp_path / "a", port, PublishOrder(str(show))) as publisher:
+            ready = await publisher.wait(Ready)
+            await publisher.wait(Published)
+            key = key_hex(publisher)
+            follower = FollowOrder(ready.link, once=True, wanted=Wanted())
+            async with running(tmp_path / "b", port, follower) as ours:
+                await ours.wait(Synced)
+        async with running(tmp_path / "b", port, FollowOrder(ready.link, wanted=Wanted())) as ours:
+            await ours.wait(Synced)
+            drive = await theirs.open_drive(key=key)
+            await theirs.join(key, port, server=False)
+            await theirs.update_drive(drive.key)
+            entries = await theirs.entries(drive.key)
+            assert (await theirs.mirror(drive.key, tmp_path / "mirror")).files == len(entries)
+            assert (tmp_path / "mirror" / "feed.xml").exists()
+
+
+async def test_a_follower_keeps_one_plain_feed(js_peer: StartJsPeer, show: Path, tmp_path: Path) -> None:
+    """The one of the newest version; older ones it drops, as the publisher does."""
+    with trio.fail_after(PATIENCE):
+        port = await (await js_peer("net")).testnet(NODES)
+        async with running(tmp_path / "a", port, PublishOrder(str(show))) as publisher:
+            ready = await publisher.wait(Ready)
+            async with running(tmp_path / "b", port, FollowOrder(ready.link, wanted=Wanted())) as follower:
+                await follower.wait(Synced)
+                (source,), (copy,) = publisher.node.feeds, follower.node.feeds
+                old = await copy.drive.entry(PLAIN_FEED_PATH)
+                assert old is not None
+                assert old.blob is not None
+                blobs, place = await copy.blobs(), (old.blob.block_offset, old.blob.block_offset + 1)
+                await until(lambda: blobs.held(*place) == 1)
+                await source.drive.put(PLAIN_FEED_PATH, b"<rss/>")
+                (await source.blobs()).session.log_changed()
+                await until(lambda: blobs.held(*place) == 0)
+                assert await copy.drive.get_held([PLAIN_FEED_PATH], max_bytes=10) == {
+                    PLAIN_FEED_PATH: b"<rss/>"
+                }
 
 
 @pytest.mark.parametrize("firewalled", [False, True])
