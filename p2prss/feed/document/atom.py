@@ -7,6 +7,7 @@ Source: RFC 4287; the Atom Syndication Format 0.3; the RSS 2.0 specification.
 """
 
 import html
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Final
@@ -15,7 +16,15 @@ from lxml import etree
 
 from p2prss.feed.document.dates import as_rfc2822
 from p2prss.feed.document.names import XML, XML_BASE, child_named, text_of
-from p2prss.feed.document.rss_document import add, add_enclosure, add_image, finish, keep, new_channel
+from p2prss.feed.document.rss_document import (
+    add,
+    add_enclosure,
+    add_image,
+    finish,
+    keep,
+    legal,
+    new_channel,
+)
 
 _LANG: Final = f"{{{XML}}}lang"
 _XHTML: Final = "{http://www.w3.org/1999/xhtml}"
@@ -241,7 +250,7 @@ class _Entry(_Rewriter):
             if kind.startswith(("audio/", "video/")):
                 add_enclosure(self._target, url, kind)
             return False
-        if child.get("mode") == "base64" or kind not in _INLINE:
+        if kind not in _INLINE:
             return False
         return self._put("content:encoded", child, _markup(child, escape=True))
 
@@ -264,14 +273,29 @@ def _markup(construct: etree._Element, *, escape: bool) -> str:
     if kind in ("xhtml", "application/xhtml+xml") or (mode != "escaped" and len(construct)):
         return _inner_xml(construct)
     text = text_of(construct)
+    if mode == "base64" or (not mode and kind == "application/octet-stream"):
+        text = _unpacked(text)
     is_plain = kind in ("text", "text/plain") and mode != "escaped"
     return html.escape(text, quote=False) if escape and is_plain else text
+
+
+def _unpacked(text: str) -> str:
+    """Base64 as the text that it holds; as it is where it holds none."""
+    try:
+        return legal(b64decode("".join(text.split()), validate=True).decode())
+    except ValueError:
+        return text
 
 
 def _inner_xml(construct: etree._Element) -> str:
     """What stands within, without the ``<div>`` that Atom wants around it, in HTML's names."""
     copy = deepcopy(construct)
     copy.tail = None
+    for one in copy.iter(etree.Element):
+        if one.text:
+            one.text = str(one.text)  # HTML has no CDATA
+        if one.tail:
+            one.tail = str(one.tail)
     for one in copy.iter(f"{_XHTML}*"):
         one.tag = etree.QName(one).localname
     holder = copy

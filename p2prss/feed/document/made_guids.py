@@ -4,6 +4,7 @@ An item without a guid goes by the address of its enclosure, else of its page, a
 several items with one such address: episodes told on one page, a file that was published twice.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -24,8 +25,28 @@ def digest_guid(digest: str) -> str:
 def full_guid(item: Item) -> str:
     """What tells an item without a guid from others of the same address: its title and date as well."""
     date = "" if item.published is None else item.published.isoformat()
-    identity = msgspec.json.encode((item.guid, item.title, date))
-    return f"{_PREFIX}{blake2b(identity, digest_size=16).hexdigest()}"
+    return _hashed(item.guid, item.title, date)
+
+
+def _hashed(*identity: str | int) -> str:
+    return digest_guid(blake2b(msgspec.json.encode(identity), digest_size=16).hexdigest())
+
+
+def number_equals(items: Sequence[Item]) -> list[Item]:
+    """Give items of one document that are equal, and bring no guid, guids of their own: it lists them all.
+
+    Counted from the last, so that one more on top changes no other.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for item in reversed(items):
+        if item.guid_is_made:
+            key = item.guid, item.digest
+            seen[key] += 1
+            if (count := seen[key]) > 1:
+                item = replace(item, guid=_hashed(*key, count))
+        found.append(item)
+    return found[::-1]
 
 
 def tell_apart(items: Sequence[Item]) -> tuple[Item, ...]:

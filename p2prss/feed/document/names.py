@@ -55,6 +55,7 @@ _OTHER_SPELLINGS: Final[dict[str, str]] = {
     "github.com/podcastindex-org/podcast-namespace/blob/main/docs/1.0.md": "podcast",
     "podcastindex.org/namespace/1.0.md": "podcast",
     "www.w3.org/2005/atom10": "atom",
+    "purl.org/dc/elements/1.0": "dc",
     "podlove.org/simple-chapters/1.0": "psc",
     "search.yahoo.com/mrss/ns": "media",
     "blip.tv/dtd/mediarss": "media",

@@ -16,7 +16,7 @@ from lxml import etree
 from p2prss.errors import FeedFormatError
 from p2prss.feed.document.dates import parse_date
 from p2prss.feed.document.embedded import addresses_at, is_data, texts_in
-from p2prss.feed.document.made_guids import digest_guid, tell_apart
+from p2prss.feed.document.made_guids import digest_guid, number_equals, tell_apart
 from p2prss.feed.document.names import (
     XML_BASE,
     Place,
@@ -103,7 +103,7 @@ def take_apart(
         size += len(item.xml)
         if size > MAX_ITEMS_BYTES:
             raise FeedFormatError(f"the items of this feed are larger than {MAX_ITEMS_BYTES // MB} MB")
-    listed = tell_apart(items)
+    listed = tell_apart(number_equals(items))
     names = {element: item_id(item.guid) for element, item in zip(kept, listed, strict=True)}
     _cut_out(channel, elements, names)
     return ParsedFeed(

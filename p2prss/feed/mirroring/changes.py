@@ -1,7 +1,7 @@
 """What an update has to write: the origin's feed held against the archive. Pure."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -75,7 +75,8 @@ def find_changes(
     new_paths: dict[str, str] = {}
     versions: dict[str, set[str]] = {}  # digests of new items
     seen = {item_id(item.guid) for item in feed.refused}
-    feed = replace(feed, items=tuple(_as_known(item, known) for item in feed.items))
+    brought = {item.guid for item in feed.items}
+    feed = replace(feed, items=tuple(_as_known(item, known, brought) for item in feed.items))
     listed: list[Item] = []  # whose versions count
 
     def version_of(item: Item, path: str, first_seen: datetime, old: ArchivedItem | None = None) -> Change:
@@ -145,12 +146,12 @@ def find_changes(
     return changes
 
 
-def _as_known(item: Item, known: Mapping[str, ArchivedItem]) -> Item:
+def _as_known(item: Item, known: Mapping[str, ArchivedItem], taken: Set[str]) -> Item:
     """An item without a guid that had to be told from others once keeps the guid it got then."""
     if not item.guid_is_made:
         return item
     guid = full_guid(item)
-    return replace(item, guid=guid) if item_id(guid) in known else item
+    return replace(item, guid=guid) if item_id(guid) in known and guid not in taken else item
 
 
 def _with_new_files(item: Item, old: ArchivedItem, captured: Mapping[str, Asset]) -> tuple[Asset, ...]:

@@ -46,9 +46,13 @@ def test_a_guid_that_was_brought_comes_first() -> None:
     assert found[0] != ADDRESS
 
 
-def test_items_that_are_equal_are_one() -> None:
-    assert guids(OLD, OLD) == [ADDRESS, ADDRESS]
-    assert len(set(guids(NEW, NEW, OLD))) == 2
+def test_items_that_are_equal_are_counted_from_the_last() -> None:
+    found = guids(OLD, OLD, OLD)
+    assert found[2] == ADDRESS
+    assert len(set(found)) == 3
+    assert guids(OLD, OLD) == found[1:]
+    assert len(set(guids(NEW, NEW, OLD, OLD))) == 4
+    assert len(set(guids(item("x", more=""), item("x", more="")))) == 2
 
 
 def test_items_that_only_their_notes_tell_apart() -> None:

@@ -279,9 +279,38 @@ def test_too_many_items_of_any_kind_are_refused() -> None:
             parse_feed(text.encode(), url=URL)
 
 
+XHTML = 'xmlns="http://www.w3.org/1999/xhtml"'
+
+
 def test_comments_in_markup_of_atom_are_kept() -> None:
     content = '<div xmlns="http://www.w3.org/1999/xhtml"><!-- a --><p>b</p><?c d?></div>'
     entry = f"<entry><id>1</id><title>x</title><content type='xhtml'>{content}</content></entry>"
     text = f'<feed xmlns="http://www.w3.org/2005/Atom"><title>T</title>{entry}</feed>'
     item = etree.fromstring(parse_feed(text.encode()).items[0].xml)
     assert item.findtext("{http://purl.org/rss/1.0/modules/content/}encoded") == "<!-- a --><p>b</p><?c d?>"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "content", "expected"),
+    [
+        ("type='xhtml'", f"<div {XHTML}><b><![CDATA[a<b]]></b><![CDATA[&]]></div>", "<b>a&lt;b</b>&amp;"),
+        ("type='text/html' mode='base64'", " PGI+\n eDwvYj4=", "<b>x</b>"),
+        ("mode='base64'", "no base64", "no base64"),
+        ("mode='base64'", "AA==", ""),
+    ],
+)
+def test_markup_of_atom_in_odd_clothes(attributes: str, content: str, expected: str) -> None:
+    entry = f"<entry><id>1</id><title>x</title><content {attributes}>{content}</content></entry>"
+    text = f'<feed xmlns="http://www.w3.org/2005/Atom"><title>T</title>{entry}</feed>'
+    item = etree.fromstring(parse_feed(text.encode()).items[0].xml)
+    assert item.findtext("{http://purl.org/rss/1.0/modules/content/}encoded", "") == expected
+
+
+def test_a_date_of_the_older_dublin_core_counts() -> None:
+    item = "<item rdf:about='a'><title>x</title><dc:date>2009-03-07T08:03:50Z</dc:date></item>"
+    spaces = (
+        'xmlns="http://purl.org/rss/1.0/" xmlns:dc="http://purl.org/dc/elements/1.0/"'
+        ' xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    )
+    feed = parse_feed(f"<rdf:RDF {spaces}><channel><title>T</title></channel>{item}</rdf:RDF>".encode())
+    assert feed.items[0].published is not None

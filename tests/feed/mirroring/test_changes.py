@@ -209,3 +209,12 @@ def test_an_item_that_was_told_from_another_keeps_its_guid_when_that_is_gone() -
     assert archive.removed == {"http://e.example/a.mp3": AGED}
     changes = archive.update(both)
     assert (changes.new, changes.changed, changes.removed) == (0, 1, 0)
+
+
+def test_items_without_a_guid_that_share_all_but_their_notes_change_nothing_when_read_again() -> None:
+    archive = Archive()
+    page = "<item><link>http://e.example/</link><description>{}</description></item>"
+    both = [page.format(number) for number in (2, 1)]
+    assert archive.update(both).new == 2
+    assert not archive.update(both).newest
+    assert archive.update([both[0], *both]).new == 1
