@@ -89,6 +89,10 @@ _FEED_ROWS: Final[dict[str, frozenset[str]]] = {
     "sources": frozenset({"document", "archive", "origin", "mirroring"}),
 }
 
+# The middle of the program: it is made of these, and each is handed the whole node.
+_NODE_PARTS: Final = "actions control duties keeping lan_http node publishing subscriptions"
+_KNOW_THE_NODE: Final = {f"p2prss.node.{name}" for name in _NODE_PARTS.split()}
+
 _MAX_LINES: Final = 600
 
 
@@ -182,6 +186,30 @@ def _nobody(rule: str, breaks_it: Callable[[Module, Import], bool]) -> None:
 
 
 @cache
+def circles() -> tuple[frozenset[str], ...]:
+    """Modules that know each other, each by way of the others; what only annotations need counts."""
+    names = {".".join(["p2prss", *module.parts]): module for module in modules()}
+    knows = {name: {i.module for i in imports(m)} & names.keys() - {name} for name, m in names.items()}
+    while ends := {name for name in knows if not knows[name]}:  # whoever knows nobody is in no circle
+        knows = {name: known - ends for name, known in knows.items() if name not in ends}
+    reached = {name: _reached(name, knows) for name in knows}
+    return tuple(
+        {frozenset(one for one in found if name in reached[one]) for name, found in reached.items()}
+        - {frozenset()}
+    )
+
+
+def _reached(start: str, knows: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = [start]
+    while todo:
+        more = knows[todo.pop()] - found
+        found |= more
+        todo.extend(more)
+    return found
+
+
+@cache
 def stored_log() -> frozenset[str]:
     """Names of the log modules that store: by name, by reaching for files, or by importing such a one."""
     log = {m.parts[1]: m for m in modules() if m.layer == "log" and len(m.parts) == 2}
@@ -261,6 +289,11 @@ def _feed_package(name: str) -> str:
     """The package of feed that a module stands in; empty for one of feed's own."""
     package = name.split(".")[2]
     return package if (_PACKAGE / "feed" / package).is_dir() else ""
+
+
+def test_modules_know_each_other_one_way() -> None:
+    outside = [sorted(circle) for circle in circles() if not circle <= _KNOW_THE_NODE]
+    assert not outside, "a circle of imports, for annotations or not: let one of them ask for a Protocol"
 
 
 def test_machines_reach_for_no_world() -> None:

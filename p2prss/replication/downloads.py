@@ -7,8 +7,7 @@ the shell applies in order, so a penned answer is released as soon as its suppor
 """
 
 from collections import deque
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from itertools import count
 
 from p2prss.log.proof_parts import Proof, ProofRequest
@@ -16,32 +15,13 @@ from p2prss.replication.core import ReplicatedCore, Verdict
 from p2prss.replication.events import Apply, Event, Send
 from p2prss.replication.limits import Limits
 from p2prss.replication.node_count import BlockSet, below_held
-from p2prss.replication.peer import Flight, Peer
+from p2prss.replication.peer import Fetch, Flight, Peer, Stage
 from p2prss.replication.wants import Priority, SeekWant
 from p2prss.units import KIB
 from p2prss.wire.messages import Cancel, Request
 
 _SMALL_FRAME = 4 * KIB  # bytes; a block from a frame of such a size is not worth copying
 _NODE_BYTES = 200  # of memory for one node of a proof
-
-
-class Stage(Enum):
-    """How far a block has come."""
-
-    ASKED = "asked"
-    PENNED = "penned"
-    HANDED = "handed"
-
-
-@dataclass(slots=True, eq=False)
-class Fetch:
-    """One block on its way."""
-
-    index: int
-    stage: Stage = Stage.ASKED
-    flights: list[Flight] = field(default_factory=list)  # while asked; more than one when overtaken
-    apply: Apply | None = None  # its answer, once there
-    waits_at: int = -1  # while penned: the level of the ancestor that is missing
 
 
 class Downloads:

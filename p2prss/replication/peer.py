@@ -1,11 +1,15 @@
-"""One remote of one log: what it said, what we asked of it, and how well it behaves."""
+"""One remote of one log: what it said, what we asked of it, and how well it behaves.
 
-from dataclasses import dataclass
+A ``Flight`` knows its peer and the ``Fetch`` it serves, and both know their flights.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING
 
 from p2prss.log.proof_parts import ProofRequest
 from p2prss.replication.announcing import Interests
+from p2prss.replication.events import Apply
 from p2prss.replication.holdings import Holdings
 from p2prss.replication.limits import (
     FIRST_REST,
@@ -23,13 +27,9 @@ from p2prss.replication.limits import (
     TARGET_QUEUE,
     Limits,
 )
-from p2prss.replication.serving import UploadQueue
-from p2prss.replication.wants import Priority
+from p2prss.replication.upload_queue import UploadQueue
+from p2prss.replication.wants import Priority, SeekWant
 from p2prss.wire.messages import Sync, Want
-
-if TYPE_CHECKING:
-    from p2prss.replication.downloads import Fetch
-    from p2prss.replication.wants import SeekWant
 
 
 @dataclass(slots=True, eq=False)
@@ -44,9 +44,28 @@ class Flight:
     cost: int  # bytes we expect
     fetch: "Fetch | None" = None  # the block it is for
     waits_at: int = -1  # level of the ancestor that other answers must bring first; -1: none
-    seek: "SeekWant | None" = None  # the seek it is for
+    seek: SeekWant | None = None  # the seek it is for
     given_up: bool = False  # it took too long, but was not cancelled
     revivals: int = 0  # how often it was waited for again
+
+
+class Stage(Enum):
+    """How far a block has come."""
+
+    ASKED = "asked"
+    PENNED = "penned"
+    HANDED = "handed"
+
+
+@dataclass(slots=True, eq=False)
+class Fetch:
+    """One block on its way."""
+
+    index: int
+    stage: Stage = Stage.ASKED
+    flights: list[Flight] = field(default_factory=list)  # while asked; more than one when overtaken
+    apply: Apply | None = None  # its answer, once there
+    waits_at: int = -1  # while penned: the level of the ancestor that is missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from p2prss.log.proof_parts import (
     UpgradeRequest,
 )
 from p2prss.replication.core import ReplicatedCore
-from p2prss.replication.downloads import Downloads, Fetch
+from p2prss.replication.downloads import Downloads
 from p2prss.replication.events import Event, Send
 from p2prss.replication.limits import (
     APPLY_PAUSE,
@@ -34,7 +34,7 @@ from p2prss.replication.limits import (
     WANT_BLOCKS,
 )
 from p2prss.replication.node_count import known_level, root_level
-from p2prss.replication.peer import Flight, Peer
+from p2prss.replication.peer import Fetch, Flight, Peer
 from p2prss.replication.wants import Priority, SeekWant, Want, Wants, next_block
 from p2prss.wire.messages import Want as WantMessage
 

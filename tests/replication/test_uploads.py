@@ -1,7 +1,7 @@
 """How much is on its way out to a peer: what its link carries in a moment."""
 
 from p2prss.replication.limits import MIN_UPLOAD_QUEUE, Limits
-from p2prss.replication.serving import UploadQueue
+from p2prss.replication.upload_queue import UploadQueue
 from p2prss.units import KIB, MIB
 
 LIMITS = Limits()

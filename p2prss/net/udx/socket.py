@@ -14,19 +14,15 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, Self
 
 import trio
 
 from p2prss.errors import NetworkError
 from p2prss.net.udx.mtu import IPV4_OVERHEAD, IPV6_OVERHEAD, USUAL_MTU
-from p2prss.net.udx.packet import HEADER, HEADER_SIZE, MARKER
+from p2prss.net.udx.packet import HEADER, HEADER_SIZE, MARKER, Header
 from p2prss.units import KIB, MIB
-
-if TYPE_CHECKING:
-    from p2prss.net.udx.endpoint import UdxEndpoint
-    from p2prss.net.udx.trio_stream import UdxTrioStream
 
 MAX_READ: Final = 128  # datagrams, joined ones count as one, before the streams get their turn
 DATAGRAM_SIZE: Final = 64 * KIB  # bytes, the largest there are
@@ -69,13 +65,44 @@ DatagramHandler = Callable[[bytes, tuple[str, int], "UdxSocket"], None]
 """Gets (datagram, (host, port) of the sender, socket); must not raise because of the bytes."""
 
 
+class SocketStream(Protocol):
+    """A stream, as the sockets know it."""
+
+    inbox: list[tuple[Header, bytes, SocketAddress | None]]
+    """Filled by the sockets, for ``process``."""
+
+    @property
+    def socket(self) -> "UdxSocket | None":
+        """The one it uses."""
+
+    def admits(self, socket: "UdxSocket", source: tuple[str, int]) -> bool:
+        """May a packet from there be taken, though the stream does not use that socket?"""
+
+    def process(self, now: float) -> None:
+        """Take what is in the inbox."""
+
+    def flush(self, now: float) -> None:
+        """Hand over what may leave."""
+
+
+class StreamTable(Protocol):
+    """All streams of an endpoint, as its sockets know them."""
+
+    @property
+    def streams(self) -> Mapping[int, SocketStream]:
+        """By our id."""
+
+    def haunt(self, socket: "UdxSocket", stream_id: int, kind: int, source: SocketAddress) -> bool:
+        """Repeat the last words of a closed stream to a peer that missed them; false: there is no such."""
+
+
 class UdxSocket:
     """A bound socket of an endpoint; made by ``UdxEndpoint.bind``."""
 
     def __init__(
-        self, endpoint: "UdxEndpoint", system_socket: socket.socket, on_datagram: DatagramHandler | None
+        self, table: StreamTable, system_socket: socket.socket, on_datagram: DatagramHandler | None
     ) -> None:
-        self.endpoint = endpoint
+        self._table = table
         self.on_datagram = on_datagram
         self.closed = False
         self.refused = 0  # datagrams the system would not send
@@ -83,16 +110,16 @@ class UdxSocket:
         self._ipv6 = system_socket.family == socket.AF_INET6
         self._buffer = bytearray(DATAGRAM_SIZE)
         self._view = memoryview(self._buffer)
-        self._touched: list[UdxTrioStream] = []
+        self._touched: list[SocketStream] = []
         self._segments = sys.platform == "linux"
         # For good: datagrams the kernel has joined already would lose their size with the option.
         self._joins = self._ask_to_join()
         self._backlog: deque[tuple[list[bytes], SocketAddress]] = deque()
-        self._stalled: list[UdxTrioStream] = []  # have something to send, wait for the backlog
+        self._stalled: list[SocketStream] = []  # have something to send, wait for the backlog
         self._blocked = trio.Event()
 
     @classmethod
-    def bind(cls, endpoint: "UdxEndpoint", host: str, port: int, on_datagram: DatagramHandler | None) -> Self:
+    def bind(cls, table: StreamTable, host: str, port: int, on_datagram: DatagramHandler | None) -> Self:
         """Bind a new socket to a literal address; port 0 lets the system choose.
 
         Raises: NetworkError with the system's reason.
@@ -113,7 +140,7 @@ class UdxSocket:
         except OSError as error:
             system_socket.close()
             raise NetworkError(f"cannot use UDP {host} port {port}: {error.strerror or error}") from error
-        return cls(endpoint, system_socket, on_datagram)
+        return cls(table, system_socket, on_datagram)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -191,7 +218,7 @@ class UdxSocket:
             self._backlog.append((datagrams[sent:], address))
             self._blocked.set()
 
-    def stall(self, stream: "UdxTrioStream") -> None:
+    def stall(self, stream: SocketStream) -> None:
         """The stream wants to send once the backlog is gone."""
         if stream not in self._stalled:
             self._stalled.append(stream)
@@ -323,7 +350,7 @@ class UdxSocket:
         if stop - start >= HEADER_SIZE:
             header = HEADER.unpack_from(self._buffer, start)
             if header[0] == MARKER:
-                stream = self.endpoint.streams.get(header[3])
+                stream = self._table.streams.get(header[3])
                 if stream is not None:
                     if stream.socket is not self and not stream.admits(self, _plain(address)):
                         return
@@ -333,7 +360,7 @@ class UdxSocket:
                     start += HEADER_SIZE
                     inbox.append((header, bytes(self._view[start:stop]) if start < stop else b"", address))
                     return
-                if self.endpoint.haunt(self, header[3], header[1], address):
+                if self._table.haunt(self, header[3], header[1], address):
                     return
         if self.on_datagram is not None:
             self.on_datagram(bytes(self._view[start:stop]), _plain(address), self)

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import trio
 
@@ -15,15 +15,22 @@ from p2prss.net.udx.socket import SocketAddress, UdxSocket
 from p2prss.net.udx.stream import UdxStream
 from p2prss.units import KIB
 
-if TYPE_CHECKING:
-    from p2prss.net.udx.endpoint import UdxEndpoint
-
 READ_SIZE: Final = 64 * KIB  # bytes, when the reader does not say
 MAX_MESSAGES: Final = 64  # unordered messages waiting; the oldest are dropped
 LINGER_SECONDS: Final = 15.0  # after ``aclose``, for what is queued to arrive and the peer to end
 
 Firewall = Callable[[UdxSocket, tuple[str, int]], bool]
 """Asked for each packet that comes to another socket than the stream's: (socket, (host, port)) -> take it?"""
+
+
+class Keeper(Protocol):
+    """Who looks after streams: their endpoint, as they know it."""
+
+    def arm(self, stream: "UdxTrioStream") -> None:
+        """Look at the stream when its deadline comes."""
+
+    def forget(self, stream: "UdxTrioStream", now: float) -> None:
+        """The stream is over."""
 
 
 class UdxTrioStream(trio.abc.HalfCloseableStream):
@@ -33,15 +40,13 @@ class UdxTrioStream(trio.abc.HalfCloseableStream):
     ``trio.ClosedResourceError`` after ``aclose`` and ``destroy``.
     """
 
-    def __init__(
-        self, endpoint: "UdxEndpoint", machine: UdxStream[SocketAddress], firewall: Firewall | None
-    ) -> None:
+    def __init__(self, keeper: Keeper, machine: UdxStream[SocketAddress], firewall: Firewall | None) -> None:
         self.machine = machine
         self.socket: UdxSocket | None = None
         self.inbox: list[tuple[Header, bytes, SocketAddress | None]] = []  # filled by the socket
         self.armed_at = inf  # when the endpoint's timer looks at us
         self.messages: deque[bytes] = deque(maxlen=MAX_MESSAGES)
-        self._endpoint = endpoint
+        self._keeper = keeper
         self._firewall = firewall
         self._linger_until = inf
         self._arrived = trio.Event()  # bytes, messages, the end, or another address
@@ -247,12 +252,12 @@ class UdxTrioStream(trio.abc.HalfCloseableStream):
             if datagrams and machine.remote is not None:
                 self.socket.transmit(datagrams, machine.remote.address)
         if machine.closed:
-            self._endpoint.forget(self, now)
+            self._keeper.forget(self, now)
             self._arrived.set()
             self._writable.set()
             self._closed.set()
             return
-        self._endpoint.arm(self)
+        self._keeper.arm(self)
         if machine.writable:
             self._writable.set()
 
