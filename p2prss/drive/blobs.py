@@ -12,20 +12,25 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from p2prss.codec.compact import Buffer, Reader
+from p2prss.codec.compact import Buffer
+from p2prss.drive.block_map import (
+    MAX_BLOCK_SIZE,
+    MAX_MAP_BLOCKS,
+    MAX_MAP_BYTES,
+    Pair,
+    cut,
+    decode_block_map,
+    runs,
+)
 from p2prss.drive.core import Core
+from p2prss.drive.cutter import Cutter
 from p2prss.drive.errors import DriveError
 from p2prss.errors import BlockUnavailableError, DecodeError
-from p2prss.units import GIB, KIB, MIB
+from p2prss.units import KIB, MIB
 
 BLOCK_SIZE: Final = 64 * KIB  # bytes; what we and the reference write, never what we rely on
 APPEND_SIZE: Final = 4 * MIB  # bytes under one signature; memory of a put is this and one chunk
-MAX_BLOCK_SIZE: Final = 15 * MIB  # bytes; the reference appends no larger ones
-MAX_MAP_BLOCKS: Final = 64  # the reference reads no more
-MAX_MAP_PAIRS: Final = 8192  # per block of a map
-MAX_MAP_BYTES: Final = 64 * GIB  # that a map may unfold to; 64 x 8192 blocks of 64 KiB are half of it
 MAX_HELD_BLOCKS: Final = 64  # read together, where many small blobs are asked for
-_MAP_VERSION: Final = 0
 
 T = TypeVar("T")
 
@@ -75,7 +80,7 @@ class Blobs:
         Chunks should therefore come from a file rather than from a slow origin. If the source
         fails halfway, what was appended stays in the log, unnamed.
         """
-        cutter = _Cutter(self._block_size)
+        cutter = Cutter(self._block_size)
         async with self.core.write_lock:
             block_offset, byte_offset = self.core.length, self.core.byte_length
             if isinstance(source, Buffer):
@@ -97,7 +102,7 @@ class Blobs:
     async def put_many(self, contents: Iterable[Buffer]) -> list[BlobId]:
         """Append small blobs, many under one signed head; each begins a block of its own."""
         blobs: list[BlobId] = []
-        cutter = _Cutter(self._block_size)
+        cutter = Cutter(self._block_size)
         async with self.core.write_lock:
             block_offset, byte_offset = self.core.length, self.core.byte_length
             for content in contents:
@@ -197,7 +202,7 @@ class Blobs:
             if stop <= self.core.length:
                 await self.core.clear(start, stop)
 
-    async def _append(self, cutter: "_Cutter", minimum: int) -> None:
+    async def _append(self, cutter: Cutter, minimum: int) -> None:
         while cutter.ready >= minimum:
             await self.core.append(cutter.take(APPEND_SIZE))
 
@@ -272,15 +277,12 @@ class Blobs:
                 index += 1
         raise DriveError(f"the blob at block {blob.block_offset} is shorter than it says")
 
-    async def _map(self, blob: BlobId) -> list[tuple[int, int]]:
-        """The (block, bytes) pairs of a deduplicated blob.
-
-        Layout per block: version uint (0) | count uint | count x (index uint, byte length uint).
-        """
+    async def _map(self, blob: BlobId) -> list[Pair]:
+        """The pairs of a deduplicated blob."""
         if not 0 < blob.block_length <= MAX_MAP_BLOCKS:
             raise DriveError(f"a block map of {blob.block_length} blocks")
         await self._wait_announced(blob.block_stop)
-        pairs: list[tuple[int, int]] = []
+        pairs: list[Pair] = []
         async with aclosing(self.core.read(blob.block_offset, blob.block_stop)) as blocks:
             async for block in blocks:
                 try:
@@ -293,11 +295,9 @@ class Blobs:
             raise DriveError(f"the block map at {blob.block_offset} unfolds to too many bytes")
         return pairs
 
-    async def _read_mapped(
-        self, pairs: list[tuple[int, int]], start: int, left: int
-    ) -> AsyncGenerator[bytes, None]:
-        wanted, start = _cut(pairs, start, left)
-        for run in _runs(wanted):
+    async def _read_mapped(self, pairs: list[Pair], start: int, left: int) -> AsyncGenerator[bytes, None]:
+        wanted, start = cut(pairs, start, left)
+        for run in runs(wanted):
             await self._wait_announced(run[-1][0] + 1)
             async with aclosing(self.core.read(run[0][0], run[-1][0] + 1)) as blocks:
                 lengths = iter(run)
@@ -326,89 +326,3 @@ def _neighbours(blobs: Sequence[tuple[BlobId, T]]) -> Iterator[list[tuple[BlobId
         run.append((blob, name))
     if run:
         yield run
-
-
-def decode_block_map(block: bytes) -> list[tuple[int, int]]:
-    """The pairs in one block of a map.
-
-    Raises: DecodeError, also for a pair no honest writer makes.
-    """
-    reader = Reader(block)
-    if reader.uint() != _MAP_VERSION:
-        raise DecodeError("unknown version of block map")
-    pairs = [(reader.uint(), reader.uint()) for _ in range(reader.count(2, MAX_MAP_PAIRS))]
-    if any(size > MAX_BLOCK_SIZE for _, size in pairs):
-        raise DecodeError(f"a block of more than {MAX_BLOCK_SIZE} bytes")
-    return pairs
-
-
-def _cut(pairs: list[tuple[int, int]], start: int, size: int) -> tuple[list[tuple[int, int]], int]:
-    """The pairs that hold a byte range, and where it starts in the first of them."""
-    wanted: list[tuple[int, int]] = []
-    covered = -start
-    for pair in pairs:
-        covered += pair[1]
-        if covered > 0:
-            wanted.append(pair)
-            if len(wanted) == 1:
-                start = pair[1] - covered
-            if covered >= size:
-                break
-    return wanted, start
-
-
-def _runs(pairs: list[tuple[int, int]]) -> Iterable[list[tuple[int, int]]]:
-    """Split into runs of neighbouring blocks."""
-    run: list[tuple[int, int]] = []
-    for pair in pairs:
-        if run and pair[0] != run[-1][0] + 1:
-            yield run
-            run = []
-        run.append(pair)
-    if run:
-        yield run
-
-
-class _Cutter:
-    """Cuts chunks of any size into blocks of one size, copying only what crosses a boundary."""
-
-    def __init__(self, block_size: int) -> None:
-        self.total = 0  # bytes taken in
-        self.blocks = 0  # finished
-        self._size = block_size
-        self._blocks: list[Buffer] = []
-        self._tail = bytearray()
-
-    @property
-    def ready(self) -> int:
-        """Bytes in finished blocks, the last of which may be short."""
-        return len(self._blocks) * self._size
-
-    def add(self, chunk: Buffer) -> None:
-        """Take in a chunk, which must not change until its blocks are taken."""
-        view = memoryview(chunk)
-        self.total += len(view)
-        start = 0
-        if self._tail:
-            start = min(self._size - len(self._tail), len(view))
-            self._tail += view[:start]
-            if len(self._tail) < self._size:
-                return
-            self.finish()
-        stop = len(view) - (len(view) - start) % self._size
-        self.blocks += (stop - start) // self._size
-        self._blocks += [view[place : place + self._size] for place in range(start, stop, self._size)]
-        self._tail += view[stop:]
-
-    def finish(self) -> None:
-        """Make a block of what is left."""
-        if self._tail:
-            self._blocks.append(self._tail)
-            self.blocks += 1
-            self._tail = bytearray()
-
-    def take(self, size: int) -> list[Buffer]:
-        """Up to ``size`` bytes of blocks."""
-        count = max(size // self._size, 1)
-        taken, self._blocks = self._blocks[:count], self._blocks[count:]
-        return taken

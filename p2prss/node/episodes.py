@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from p2prss.drive.drive import DriveReader
+from p2prss.drive.reader import DriveReader
 from p2prss.errors import UsageError
 from p2prss.feed.archive.archive import FeedArchive
 from p2prss.feed.archive.history import FeedHistory, Version

@@ -13,8 +13,8 @@ import trio
 
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Held
-from p2prss.drive.drive import DriveReader
 from p2prss.drive.errors import DriveError
+from p2prss.drive.reader import DriveReader
 from p2prss.errors import (
     BlockUnavailableError,
     ConflictError,

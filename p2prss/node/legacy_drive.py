@@ -18,10 +18,11 @@ import trio
 
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import Blobs
-from p2prss.drive.drive import GET_LIMIT, Drive, OnMalformed
+from p2prss.drive.drive import Drive
 from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
 from p2prss.drive.legacy_rss import LegacyFeed, LegacyFile, LegacyItem, LegacyKeys
+from p2prss.drive.reader import GET_LIMIT, OnMalformed
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive import legacy_rss
 from p2prss.feed.archive.archive import CHANNEL_PATH, INFO_PATH, ITEMS_FOLDER, MEDIA_FOLDER

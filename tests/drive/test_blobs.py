@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2prss.codec.compact import Writer
-from p2prss.drive.blobs import APPEND_SIZE, BLOCK_SIZE, BlobId, Blobs, Held, decode_block_map
+from p2prss.drive.blobs import APPEND_SIZE, BLOCK_SIZE, BlobId, Blobs, Held
+from p2prss.drive.block_map import decode_block_map
 from p2prss.drive.errors import DriveError
 from p2prss.errors import BlockUnavailableError, DecodeError
 from tests.fakes.memory_core import MemoryCore

@@ -15,10 +15,11 @@ from p2prss.drive.bee import Bee
 from p2prss.drive.blobs import BlobId, Held
 from p2prss.drive.btree import BeeEntry, Header
 from p2prss.drive.core import Core
-from p2prss.drive.drive import FILES, Drive
+from p2prss.drive.drive import Drive
 from p2prss.drive.entry import MAX_JSON_DEPTH, decode_entry, encode_value
 from p2prss.drive.errors import DriveError
 from p2prss.drive.paths import MAX_PATH_SIZE, normalize_path, stored_path
+from p2prss.drive.reader import FILES
 from p2prss.errors import LocalProtocolError, UsageError
 from p2prss.log.manifest import Manifest, core_key
 from tests.fakes.memory_core import MemoryCore

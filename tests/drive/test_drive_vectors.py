@@ -16,10 +16,11 @@ from p2prss.crypto.keys import CoreKey
 from p2prss.drive.blobs import BlobId, Blobs
 from p2prss.drive.content import content_core, content_manifest
 from p2prss.drive.core import Core, OpenCore
-from p2prss.drive.drive import Drive, DriveBatch, DriveReader
+from p2prss.drive.drive import Drive, DriveBatch
 from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
 from p2prss.drive.paths import normalize_path, resolve_link
+from p2prss.drive.reader import DriveReader
 from p2prss.errors import UsageError
 from p2prss.log.manifest import Manifest, core_key
 from tests.fakes.memory_core import MemoryCore

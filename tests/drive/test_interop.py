@@ -11,7 +11,8 @@ import trio
 from p2prss.crypto.keys import CoreKey, KeyPair
 from p2prss.drive.content import content_manifest
 from p2prss.drive.core import Core
-from p2prss.drive.drive import Drive, DriveReader
+from p2prss.drive.drive import Drive
+from p2prss.drive.reader import DriveReader
 from p2prss.log.manifest import Manifest, core_key
 from tests.conftest import StartJsPeer
 from tests.fakes.memory_core import MemoryCore

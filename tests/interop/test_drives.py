@@ -10,8 +10,9 @@ from random import Random
 import pytest
 import trio
 
-from p2prss.drive.drive import Drive, DriveReader
+from p2prss.drive.drive import Drive
 from p2prss.drive.entry import DriveEntry
+from p2prss.drive.reader import DriveReader
 from p2prss.units import MIB
 from tests.conftest import StartJsPeer
 from tests.interop.conftest import Meet, StartPythonPeer

@@ -9,7 +9,8 @@ import trio
 from p2prss.codec.compact import Reader
 from p2prss.crypto.keys import CoreKey
 from p2prss.drive.bee import Bee
-from p2prss.drive.blobs import Blobs, decode_block_map
+from p2prss.drive.blobs import Blobs
+from p2prss.drive.block_map import decode_block_map
 from p2prss.drive.btree import Header
 from p2prss.drive.content import content_core, content_manifest
 from p2prss.drive.core import Core

@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from p2prss.drive.drive import Drive, DriveChange
+from p2prss.drive.drive import Drive
 from p2prss.drive.entry import DriveEntry
 from p2prss.drive.errors import DriveError
+from p2prss.drive.reader import DriveChange
 from p2prss.errors import BlockUnavailableError, FeedFormatError, NetworkError
 from p2prss.feed.archive.archive import (
     CHANNEL_PATH,

@@ -18,7 +18,7 @@ from p2prss.net.dht.bootstrap import PUBLIC_BOOTSTRAPS
 from p2prss.net.dht.endpoint import Endpoint, node_id
 from p2prss.net.dht.handshake import RelayInfo
 from p2prss.net.dht.messages import MAX_VALUE, Command, ErrorCode
-from p2prss.net.dht.node import RunningQuery, Write
+from p2prss.net.dht.node import Write
 from p2prss.net.dht.query import Answer
 from p2prss.net.dht.records import (
     MAX_PEERS,
@@ -29,6 +29,7 @@ from p2prss.net.dht.records import (
     peer_target,
     sign_announcement,
 )
+from p2prss.net.dht.running_query import RunningQuery
 from p2prss.net.dht.shell import DhtShell
 from p2prss.net.dht.udp import UdpSocket
 

@@ -28,6 +28,7 @@ from p2prss.net.dht.relay import Relay
 from p2prss.net.dht.requests import QUERY_SENDS, SENDS, Outgoing, Response
 from p2prss.net.dht.responder import Responder
 from p2prss.net.dht.routing import K
+from p2prss.net.dht.running_query import Question, RunningQuery
 from p2prss.net.dht.state import DhtConfig, NodeState
 from p2prss.net.dht.upkeep import SLEEP_SECONDS, TICK_SECONDS, Upkeep
 
@@ -51,112 +52,6 @@ class Commit(NamedTuple):
 
     stored: list[Answer]
     errors: list[int]
-
-
-class RunningQuery:
-    """A query on its way. ``closest`` are the nearest answers so far; ``finished`` says it is over."""
-
-    def __init__(
-        self,
-        machine: "DhtMachine",
-        query: Query,
-        command: int,
-        internal: bool,
-        value: bytes | None,
-        on_answer: Callable[[Answer], None] | None,
-        on_done: Callable[["RunningQuery", float], None] | None,
-        sends: int,
-    ) -> None:
-        self._machine = machine
-        self._query = query
-        self._command, self._internal, self._value = command, internal, value
-        self._on_answer, self._on_done = on_answer, on_done
-        self._sends = sends
-        self.finished = False
-
-    @property
-    def target(self) -> bytes:
-        return self._query.target
-
-    @property
-    def closest(self) -> list[Answer]:
-        """Up to 20 answers, nearest first."""
-        return self._query.closest
-
-    @property
-    def successes(self) -> int:
-        return self._query.successes
-
-    @property
-    def visits(self) -> int:
-        return self._query.visits
-
-    @property
-    def hops(self) -> int:
-        return self._query.hops
-
-    def cancel(self) -> None:
-        """Ask nobody else; ``on_done`` is not called."""
-        self.finished = True
-        self._on_answer = self._on_done = None
-
-    def add(self, endpoints: Iterable[Endpoint], now: float) -> None:
-        """Ask these too, if they are near enough."""
-        self._query.add(endpoints)
-        self.advance(now)
-
-    def advance(self, now: float) -> None:
-        """Send what there is to send now."""
-        if self.finished:
-            return
-        while True:
-            asked = [self._visit(endpoint, now) for endpoint in self._query.next_visits()]
-            if all(asked):  # else some could not be asked at all: others may
-                break
-        if self._query.finished:
-            self.finished = True
-            on_done, self._on_done, self._on_answer = self._on_done, None, None
-            if on_done is not None:
-                on_done(self, now)
-
-    def _visit(self, endpoint: Endpoint, now: float) -> bool:
-        """Ask a node; false when that cannot be."""
-
-        def replied(response: Response, now: float) -> None:
-            answer = Answer(endpoint, response.reply, 0)
-            if self._on_answer is not None and not response.reply.error:
-                self._on_answer(answer)
-            self._hint(self._query.replied(endpoint, response.reply), now)
-            self.advance(now)
-
-        def failed(now: float) -> None:
-            self._machine.upkeep.dead(endpoint)
-            self._hint(self._query.failed(endpoint), now)
-            self.advance(now)
-
-        def slow(now: float) -> None:
-            self._query.slow(endpoint)
-            self.advance(now)
-
-        pending = self._machine.state.send_request(
-            endpoint,
-            self._command,
-            now,
-            internal=self._internal,
-            target=self._query.target,
-            value=self._value,
-            sends=self._sends,
-            on_reply=replied,
-            on_failure=failed,
-            on_slow=slow,
-        )
-        if pending is None:
-            self._query.failed(endpoint)
-        return pending is not None
-
-    def _hint(self, hints: list[tuple[Endpoint, Endpoint]], now: float) -> None:
-        for referrer, dead in hints:
-            self._machine.upkeep.hint_down(referrer, dead, now)
 
 
 class DhtMachine:
@@ -271,7 +166,8 @@ class DhtMachine:
             fallback=lambda: [*self._nearest(target), *self.state.bootstraps],
             concurrency=BACKGROUND_CONCURRENCY if background else CONCURRENCY,
         )
-        running = RunningQuery(self, query, command, internal, value, on_answer, on_done, sends)
+        question = Question(command, value, internal, sends)
+        running = RunningQuery(self.state, self.upkeep, query, question, on_answer=on_answer, on_done=on_done)
         running.advance(now)
         return running
 

@@ -16,11 +16,12 @@ from p2prss.errors import NetworkError
 from p2prss.net.dht.bootstrap import PUBLIC_BOOTSTRAPS, Bootstrap, resolve_all
 from p2prss.net.dht.endpoint import Endpoint
 from p2prss.net.dht.messages import Command, Internal, is_dht_datagram
-from p2prss.net.dht.node import Commit, DhtMachine, RunningQuery, Write
+from p2prss.net.dht.node import Commit, DhtMachine, Write
 from p2prss.net.dht.query import Answer
 from p2prss.net.dht.records import peer_target
 from p2prss.net.dht.relay import PeerHandler, PeerMessage
 from p2prss.net.dht.requests import QUERY_SENDS, SENDS, Response
+from p2prss.net.dht.running_query import RunningQuery
 from p2prss.net.dht.state import CLIENT, SERVER, DhtConfig
 from p2prss.net.dht.udp import DatagramSocket
 from p2prss.net.dht.upkeep import SLEEP_SECONDS

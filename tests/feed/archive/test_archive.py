@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from p2prss.drive.bee import Bee
 from p2prss.drive.blobs import BlobId
 from p2prss.drive.core import Core
-from p2prss.drive.drive import FILES, Drive
+from p2prss.drive.drive import Drive
 from p2prss.drive.errors import DriveError
+from p2prss.drive.reader import FILES
 from p2prss.errors import FeedFormatError
 from p2prss.feed.archive.archive import FeedArchive, decode_info, read_item
 from p2prss.feed.archive.records import item_path

@@ -9,7 +9,8 @@ import pytest
 
 from p2prss.drive.bee import Bee
 from p2prss.drive.core import Core
-from p2prss.drive.drive import FILES, Drive
+from p2prss.drive.drive import Drive
+from p2prss.drive.reader import FILES
 from p2prss.feed.archive.archive import INFO_PATH, FeedArchive
 from p2prss.feed.archive.history import FeedChange, FeedHistory, Version, What
 from p2prss.feed.archive.records import CapturePolicy

@@ -15,10 +15,11 @@ from p2prss.crypto.hashes import blake2b
 from p2prss.crypto.keys import KeyPair
 from p2prss.net.dht.endpoint import Endpoint, node_id
 from p2prss.net.dht.messages import Command
-from p2prss.net.dht.node import Commit, DhtMachine, RunningQuery, Write
+from p2prss.net.dht.node import Commit, DhtMachine, Write
 from p2prss.net.dht.query import Answer
 from p2prss.net.dht.records import LookupReply, PeerRecord, sign_announcement
 from p2prss.net.dht.routing import distance
+from p2prss.net.dht.running_query import RunningQuery
 from p2prss.net.dht.state import SERVER, DhtConfig
 
 PORT = 49737
