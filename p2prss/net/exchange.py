@@ -36,7 +36,8 @@ from p2prss.units import MIB
 from p2prss.wire.capability import capability, verify_capability
 from p2prss.wire.connection import Connection, Event, Ready, State
 from p2prss.wire.messages import ReplicationHandshake, decode_message
-from p2prss.wire.mux import Closed, MuxChannel, Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux import Closed, Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux_channel import MuxChannel
 from p2prss.wire.noise import HandshakeResult
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from p2prss.crypto.keys import PublicKey
 from p2prss.net.link import Link
 from p2prss.net.session import Session
 from p2prss.wire.framing import LENGTH_SIZE
-from p2prss.wire.mux import MuxChannel
+from p2prss.wire.mux_channel import MuxChannel
 from p2prss.wire.secret_stream import HEADER_FRAME_SIZE
 
 if TYPE_CHECKING:

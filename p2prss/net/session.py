@@ -25,7 +25,7 @@ from p2prss.replication.limits import APPLY_PAUSE
 from p2prss.replication.replicator import Apply, Drop, Replicator, Send, Serve
 from p2prss.units import MIB
 from p2prss.wire.messages import Message, NoDataReason
-from p2prss.wire.mux import MuxChannel
+from p2prss.wire.mux_channel import MuxChannel
 
 SERVE_BATCH: Final = 32  # requests answered in one turn of a worker thread
 APPLY_BATCH_BYTES: Final = 16 * MIB  # block bytes verified and stored by one commit

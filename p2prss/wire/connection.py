@@ -30,7 +30,8 @@ from p2prss.crypto.keys import KeyPair, PublicKey
 from p2prss.errors import LocalProtocolError, RemoteProtocolError
 from p2prss.units import MIB
 from p2prss.wire.framing import LENGTH_SIZE, MAX_FRAME_BYTES, FrameReader
-from p2prss.wire.mux import ChannelEvent, Mux, MuxChannel, RemoteOpen
+from p2prss.wire.mux import ChannelEvent, Mux, RemoteOpen
+from p2prss.wire.mux_channel import MuxChannel
 from p2prss.wire.noise import MESSAGE_SIZES, HandshakeResult, NoiseHandshake, Pattern
 from p2prss.wire.secret_stream import (
     HEADER_FRAME_SIZE,

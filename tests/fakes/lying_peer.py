@@ -28,7 +28,8 @@ from p2prss.wire.messages import (
     Sync,
     decode_message,
 )
-from p2prss.wire.mux import MuxChannel, Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux import Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux_channel import MuxChannel
 
 PROTOCOL = "hypercore/alpha"
 

@@ -24,7 +24,8 @@ from p2prss.wire.connection import (
     State,
 )
 from p2prss.wire.messages import Data
-from p2prss.wire.mux import Closed, MuxChannel, Opened, Received, RemoteOpen
+from p2prss.wire.mux import Closed, Opened, Received, RemoteOpen
+from p2prss.wire.mux_channel import MuxChannel
 from p2prss.wire.noise import HandshakeResult, NoiseHandshake, Pattern
 from p2prss.wire.secret_stream import FrameSealer, stream_id
 from tests.fakes.wire_ends import Ends, seed

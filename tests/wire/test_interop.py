@@ -13,7 +13,8 @@ from p2prss.log.proof_parts import BlockRequest, ProofRequest
 from p2prss.wire.capability import capability, verify_capability
 from p2prss.wire.connection import Connection, Event, Ready
 from p2prss.wire.messages import Data, Message, Range, ReplicationHandshake, Request, Sync, decode_message
-from p2prss.wire.mux import MuxChannel, Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux import Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux_channel import MuxChannel
 from tests.conftest import StartJsPeer
 
 pytestmark = pytest.mark.interop

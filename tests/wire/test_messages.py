@@ -28,7 +28,6 @@ from p2prss.log.proof_parts import (
 )
 from p2prss.units import MAX_SAFE_INTEGER
 from p2prss.wire.messages import (
-    MAX_PROOF_NODES,
     MESSAGES,
     BitfieldMessage,
     Cancel,
@@ -45,6 +44,7 @@ from p2prss.wire.messages import (
     Want,
     decode_message,
 )
+from p2prss.wire.proof_messages import MAX_PROOF_NODES
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "wire.json").read_text())
 CASES = [case for case in VECTORS["hypercore_messages"] if case["type"] is not None]

@@ -19,17 +19,14 @@ from p2prss.wire.mux import (
     MAX_PENDING_BYTES,
     MAX_UNANSWERED,
     PENDING_MESSAGE_COST,
-    TRANSITIONS,
-    ChannelState,
     Closed,
     Mux,
-    MuxChannel,
     Opened,
     Received,
     Rejected,
     RemoteOpen,
-    Step,
 )
+from p2prss.wire.mux_channel import TRANSITIONS, ChannelState, MuxChannel, Step
 from p2prss.wire.secret_stream import MAX_PLAINTEXT_BYTES
 
 ALPHA = "hypercore/alpha"

@@ -12,7 +12,8 @@ from p2prss.crypto.hashes import discovery_key
 from p2prss.crypto.keys import CoreKey, DiscoveryKey
 from p2prss.wire.capability import verify_capability
 from p2prss.wire.messages import ReplicationHandshake, decode_message
-from p2prss.wire.mux import Closed, Mux, MuxChannel, Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux import Closed, Mux, Opened, Received, Rejected, RemoteOpen
+from p2prss.wire.mux_channel import MuxChannel
 from p2prss.wire.secret_stream import MAX_PLAINTEXT_BYTES
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "wire.json").read_text())

@@ -27,7 +27,8 @@ from p2prss.net.dht.handshake import RelayThrough
 from p2prss.net.link import Link
 from p2prss.net.udx.trio_stream import UdxTrioStream
 from p2prss.wire.connection import Connection, Event, Ready
-from p2prss.wire.mux import Closed, MuxChannel, Received, Rejected, RemoteOpen
+from p2prss.wire.mux import Closed, Received, Rejected, RemoteOpen
+from p2prss.wire.mux_channel import MuxChannel
 
 MEET_SECONDS: Final = 15.0  # from dialling the relay until both are there
 MAX_MEETINGS: Final = 64  # connections to relays at once
