@@ -65,6 +65,24 @@ class Bitfield:
             return bytes(page)
         return _FULL if self._is_full(number) else _EMPTY
 
+    def changed_pages(self, added: list[range], removed: list[range]) -> dict[int, bytes]:
+        """The pages that adding and removing blocks changes, as they will be; zeros at the end left out."""
+        after = Bitfield()
+        numbers = sorted(
+            {
+                number
+                for run in (*removed, *added)
+                for number in range(run.start // PAGE_BITS, (run.stop - 1) // PAGE_BITS + 1)
+            }
+        )
+        for number in numbers:
+            after.load_page(number, self.page(number))
+        for run in removed:
+            after.unset_range(run.start, run.stop)
+        for run in added:
+            after.set_range(run.start, run.stop)
+        return {number: after.page(number).rstrip(b"\x00") for number in numbers}
+
     def take_changed(self) -> dict[int, bytes]:
         """The pages changed since the last call, by number: what storage has to write."""
         changed = {number: self.page(number) for number in sorted(self._changed)}

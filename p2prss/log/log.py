@@ -27,12 +27,13 @@ from p2prss.errors import (
 )
 from p2prss.log.applying import STALE, Applied, Applying, block_ranges
 from p2prss.log.authority import Authority
-from p2prss.log.bitfield import PAGE_BITS, Bitfield
+from p2prss.log.bitfield import Bitfield
 from p2prss.log.checking import VerifyReport, check_log
 from p2prss.log.manifest import Manifest
-from p2prss.log.merkle import Head, TreeBatch, leaf_hash
+from p2prss.log.merkle import Head, TreeBatch
 from p2prss.log.proof import NotHeldError, make_proof
 from p2prss.log.proof_parts import Proof, ProofRequest, TreeNode
+from p2prss.log.reading import BlockReader
 from p2prss.log.seek import SeekResult, byte_offset, seek
 from p2prss.log.storage import MAX_STORED_LENGTH, Change, CoreStorage
 from p2prss.units import MIB
@@ -71,8 +72,7 @@ class Log:
         self._lock = threading.Lock()  # held for a whole step
         self._retired = False
         self._cuts = 0  # truncations begun and ended: odd while one is under way
-        self._checked = Bitfield()  # blocks whose bytes matched their hash since the log was opened
-        self._sent = Bitfield()  # blocks that went to a peer since then
+        self._blocks = BlockReader(self.discovery_key.hex()[:8], storage, self.bitfield, self._lock)
         self._head = storage.head
         self._authority = self._stored_authority()
         for number, page in storage.bitfield_pages():
@@ -201,7 +201,7 @@ class Log:
     def drop_corrupt(self, index: int) -> bool:
         """Drop a block if its bytes fail its hash, so that it can be fetched again; says whether it did."""
         with self._lock:
-            if not self.bitfield.has(index) or self._matches(index, self._read_raw(index)):
+            if not self.bitfield.has(index) or self._blocks.is_sound(index):
                 return False
             cleared = [range(index, index + 1)]
             self._commit(Change(cleared=cleared), removed=cleared)
@@ -229,7 +229,7 @@ class Log:
 
         Raises: CorruptLogError when it fails (see ``drop_corrupt``), StorageError when the disk does.
         """
-        return self._read(index, index + 1)[0]
+        return self._blocks.read(index, index + 1)[0]
 
     def get_range(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes]:
         """The blocks ``[start, stop)``, checked; neighbours on the disk are read together.
@@ -238,7 +238,7 @@ class Log:
         Raises: BlockUnavailableError when one is not held; as ``get`` besides.
         """
         blocks: list[bytes] = []
-        for index, block in enumerate(self._read(start, stop, max_bytes), start):
+        for index, block in enumerate(self._blocks.read(start, stop, max_bytes), start):
             if block is None:
                 raise BlockUnavailableError(f"block {index} is not held")
             blocks.append(block)
@@ -270,50 +270,8 @@ class Log:
             if self.fork != head.fork:
                 return check_log(self._head, self._authority, self._storage, self.bitfield, on_progress)
             corrupt = (index for index in report.corrupt_blocks if self.bitfield.has(index))
-            still = tuple(index for index in corrupt if not self._matches(index, self._read_raw(index)))
+            still = tuple(index for index in corrupt if not self._blocks.is_sound(index))
             return replace(report, corrupt_blocks=still)
-
-    def _read_raw(self, index: int) -> bytes | None:
-        """A block as the disk gives it, if it does."""
-        try:
-            return self._storage.read(index, index + 1)[0]
-        except StorageError:
-            return None
-
-    def _read(self, start: int, stop: int, max_bytes: int | None = None) -> list[bytes | None]:
-        """Blocks, checked; None for those not held.
-
-        A truncation, clear or compaction may move bytes between looking up where they lie and reading them.
-        So a mismatch counts only when it is still there while no step can be under way.
-        """
-        if not self.bitfield.any_set(start, stop):
-            return [None] * max(0, stop - start)
-        try:
-            blocks, bad = self._read_once(start, stop, max_bytes)
-        except StorageError:
-            bad = start
-        if bad is not None:
-            with self._lock:
-                blocks, bad = self._read_once(start, stop, max_bytes)
-        if bad is not None:
-            raise CorruptLogError(f"block {bad} of log {self.discovery_key.hex()[:8]} fails its hash")
-        return blocks
-
-    def _read_once(
-        self, start: int, stop: int, max_bytes: int | None
-    ) -> tuple[list[bytes | None], int | None]:
-        """The blocks that are held, None for others, and the first one that fails its hash."""
-        blocks = self._storage.read(start, stop, max_bytes)
-        for position, block in enumerate(blocks):
-            if not self.bitfield.has(start + position):
-                blocks[position] = None
-            elif not self._matches(start + position, block):
-                return blocks, start + position
-        return blocks, None
-
-    def _matches(self, index: int, block: bytes | None) -> bool:
-        leaf = self._storage.node(2 * index)
-        return block is not None and leaf is not None and leaf_hash(block) == leaf.hash
 
     # -- peers -----------------------------------------------------------------------------------------------
 
@@ -341,28 +299,12 @@ class Log:
             raise NotHeldError(f"fork {request.fork} was asked for, ours is {head.fork}")
         manifest = None if self.compat else self.manifest
         try:
-            value = self._value(request.block.index) if request.block is not None else None
+            value = self._blocks.read_for_peer(request.block.index) if request.block is not None else None
             return make_proof(head, self._storage.node, request, value=value, manifest=manifest)
         except NotHeldError:
             if manifest is None or not request.manifest:
                 raise
             return Proof(head.fork, manifest=manifest)
-
-    def _value(self, index: int) -> bytes:
-        """A block for a peer, who hashes it: we need not, unless it is asked for once more.
-
-        Perhaps it failed there. So one that went bad on the disk is sent once, and then no more.
-        """
-        block = self._storage.read(index, index + 1)[0] if self.bitfield.has(index) else None
-        if block is None:
-            raise NotHeldError(f"block {index} is not held")
-        if not self._sent.has(index):
-            self._sent.set(index)
-        elif not self._checked.has(index):
-            if not self._matches(index, block):
-                raise NotHeldError(f"block {index} fails its hash")
-            self._checked.set(index)
-        return block
 
     def apply(self, answers: Sequence[tuple[ProofRequest, Proof]]) -> list[Applied]:
         """Check peers' answers one after the other, then store all that is good in one step.
@@ -404,36 +346,18 @@ class Log:
             removed += self.bitfield.runs(cut, MAX_STORED_LENGTH)
             self._cuts += 1
         try:
-            self._storage.write(replace(change, bitfield=self._changed_pages(added, removed)))
+            self._storage.write(replace(change, bitfield=self.bitfield.changed_pages(added, removed)))
             for run in removed:
                 self.bitfield.unset_range(run.start, run.stop)
-                self._checked.unset_range(run.start, run.stop)
+                self._blocks.note_removed(run)
             for run in added:
                 self.bitfield.set_range(run.start, run.stop)
-                self._checked.set_range(run.start, run.stop)
+                self._blocks.note_added(run)
             self._head = change.head or self._head
             self._contiguous_length = self._count_contiguous(removed)
         finally:
             if cut is not None:
                 self._cuts += 1
-
-    def _changed_pages(self, added: list[range], removed: list[range]) -> dict[int, bytes]:
-        """The bitfield pages as they will be, zeros at the end left out."""
-        after = Bitfield()
-        numbers = sorted(
-            {
-                number
-                for run in (*removed, *added)
-                for number in range(run.start // PAGE_BITS, (run.stop - 1) // PAGE_BITS + 1)
-            }
-        )
-        for number in numbers:
-            after.load_page(number, self.bitfield.page(number))
-        for run in removed:
-            after.unset_range(run.start, run.stop)
-        for run in added:
-            after.set_range(run.start, run.stop)
-        return {number: after.page(number).rstrip(b"\x00") for number in numbers}
 
     def _count_contiguous(self, removed: list[range]) -> int:
         lowest = min((run.start for run in removed), default=self._contiguous_length)
