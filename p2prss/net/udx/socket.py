@@ -100,9 +100,9 @@ class UdxSocket:
     """A bound socket of an endpoint; made by ``UdxEndpoint.bind``."""
 
     def __init__(
-        self, table: StreamTable, system_socket: socket.socket, on_datagram: DatagramHandler | None
+        self, endpoint: StreamTable, system_socket: socket.socket, on_datagram: DatagramHandler | None
     ) -> None:
-        self._table = table
+        self.endpoint = endpoint
         self.on_datagram = on_datagram
         self.closed = False
         self.refused = 0  # datagrams the system would not send
@@ -119,7 +119,7 @@ class UdxSocket:
         self._blocked = trio.Event()
 
     @classmethod
-    def bind(cls, table: StreamTable, host: str, port: int, on_datagram: DatagramHandler | None) -> Self:
+    def bind(cls, endpoint: StreamTable, host: str, port: int, on_datagram: DatagramHandler | None) -> Self:
         """Bind a new socket to a literal address; port 0 lets the system choose.
 
         Raises: NetworkError with the system's reason.
@@ -140,7 +140,7 @@ class UdxSocket:
         except OSError as error:
             system_socket.close()
             raise NetworkError(f"cannot use UDP {host} port {port}: {error.strerror or error}") from error
-        return cls(table, system_socket, on_datagram)
+        return cls(endpoint, system_socket, on_datagram)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -350,7 +350,7 @@ class UdxSocket:
         if stop - start >= HEADER_SIZE:
             header = HEADER.unpack_from(self._buffer, start)
             if header[0] == MARKER:
-                stream = self._table.streams.get(header[3])
+                stream = self.endpoint.streams.get(header[3])
                 if stream is not None:
                     if stream.socket is not self and not stream.admits(self, _plain(address)):
                         return
@@ -360,7 +360,7 @@ class UdxSocket:
                     start += HEADER_SIZE
                     inbox.append((header, bytes(self._view[start:stop]) if start < stop else b"", address))
                     return
-                if self._table.haunt(self, header[3], header[1], address):
+                if self.endpoint.haunt(self, header[3], header[1], address):
                     return
         if self.on_datagram is not None:
             self.on_datagram(bytes(self._view[start:stop]), _plain(address), self)
