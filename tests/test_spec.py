@@ -41,7 +41,7 @@ from p2prss.replication.events import DropReason  # noqa: E402
 from p2prss.serve.listings import OneShow  # noqa: E402
 from p2prss.serve.rss import FeedAnswers  # noqa: E402
 from p2prss.serve.windows import Window  # noqa: E402
-from p2prss.wire import mux  # noqa: E402
+from p2prss.wire import mux_channel  # noqa: E402
 from p2prss.wire.messages import (  # noqa: E402
     MESSAGES,
 )
@@ -162,7 +162,7 @@ def test_the_table_of_messages() -> None:
 def test_the_table_of_channel_states() -> None:
     rows = {(state, step): after for state, step, after, *_ in table("04-connection.md", "Channel states")}
     assert rows == {
-        (state.value, step.value): after.value for (state, step), after in mux.TRANSITIONS.items()
+        (state.value, step.value): after.value for (state, step), after in mux_channel.TRANSITIONS.items()
     }
 
 

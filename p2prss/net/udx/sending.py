@@ -83,6 +83,13 @@ class SendSide:
 
     # ------------------------------------------------------------------ leaving
 
+    @property
+    def may_probe(self) -> bool:
+        """Only the clock can tell of a loss: no gap is known, or nothing more goes that could show one."""
+        if not self.pending and not self.flight.lost_count:
+            return True
+        return not self.recovering and not self.flight.sacked_count
+
     def next_datagrams(self, envelope: Envelope, now: float) -> list[bytes]:
         """The packets that may leave now; they count as sent."""
         flight, congestion = self.flight, self.congestion

@@ -32,6 +32,7 @@ from p2prss.net.udx.events import (
     RemoteChanged,
     RemoteEnded,
 )
+from p2prss.net.udx.heartbeat import Heartbeat
 from p2prss.net.udx.mtu import IPV4_OVERHEAD, USUAL_MTU
 from p2prss.net.udx.packet import (
     ACK,
@@ -94,9 +95,7 @@ class UdxStream(Generic[Address]):
         self._outbox: list[bytes] = []  # packets without a number
         self._window_seq, self._window_ack = first_ack, first_seq  # of the packet that set the peer's window
         self._tail_probe_due = False
-        self._heartbeat_at = inf
-        self._heartbeat_pause = 0.0  # seconds; the next one for a shut window
-        self._keepalive = 0.0  # seconds; 0.0: off
+        self._heartbeat = Heartbeat()
         self._changed_seq: int | None = None
         self._told_end = False
         self._sacks = SackReader()
@@ -127,14 +126,8 @@ class UdxStream(Generic[Address]):
     @property
     def deadline(self) -> float:
         """When ``handle_timer`` is to be called next."""
-        timers = self._timers
-        return min(
-            timers.resend_at,
-            timers.tail_at,
-            self.sender.flight.late_deadline,
-            self._pace_at,
-            self._heartbeat_at,
-        )
+        timers, late_at = self._timers, self.sender.flight.late_deadline
+        return min(timers.resend_at, timers.tail_at, late_at, self._pace_at, self._heartbeat.at)
 
     # ------------------------------------------------------------------- owner
 
@@ -219,8 +212,7 @@ class UdxStream(Generic[Address]):
 
         It keeps address translations open. It does not tell whether the peer is alive.
         """
-        self._keepalive = seconds
-        self._heartbeat_at = now + seconds if seconds else inf
+        self._heartbeat.keep_alive(seconds, now)
 
     # -------------------------------------------------------------------- peer
 
@@ -283,7 +275,7 @@ class UdxStream(Generic[Address]):
         if newest or ranges:
             self._acknowledge(una + newest, ranges, told_until, events, now)
         if sender.window > 0 >= window:
-            self._heartbeat_at, self._heartbeat_pause = inf, 0.0
+            self._heartbeat.window_opened()
         if receiver.unread_bytes > unread:
             events.append(Readable())
         if receiver.ended and not self._told_end:
@@ -311,7 +303,7 @@ class UdxStream(Generic[Address]):
         sender = self.sender
         flight = sender.flight
         if sender.acknowledge(una, ranges, now, told_until):
-            self._timers.progressed(sender.round_trip, flight.unacked, self._may_probe, now)
+            self._timers.progressed(sender.round_trip, flight.unacked, sender.may_probe, now)
         if self._changed_seq is not None and flight.una >= self._changed_seq:
             self._changed_seq = None
             events.append(RemoteChanged())
@@ -330,21 +322,13 @@ class UdxStream(Generic[Address]):
         if due is Due.GIVE_UP:
             return [self._close(CloseReason.UNCONFIRMED if both_ended else CloseReason.TIMED_OUT)]
         if due is Due.TAIL_PROBE:
-            self._tail_probe_due = self._may_probe
+            self._tail_probe_due = sender.may_probe
         elif due is Due.RESEND:
             sender.time_out(now)
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = inf
+        if now >= self._heartbeat.at:
+            self._heartbeat.rest()
             self._outbox.append(self._packet(HEARTBEAT))
         return []
-
-    @property
-    def _may_probe(self) -> bool:
-        """Only the clock can tell of a loss: no gap is known, or nothing more goes that could show one."""
-        sender = self.sender
-        if not sender.pending and not sender.flight.lost_count:
-            return True
-        return not sender.recovering and not sender.flight.sacked_count
 
     # ---------------------------------------------------------------- datagrams
 
@@ -368,24 +352,11 @@ class UdxStream(Generic[Address]):
             receiver.ack_due = False
             receiver.advertise()
         if numbered:
-            unacked = sender.flight.unacked
-            self._timers.sent(sender.round_trip, unacked, self._may_probe, now)
+            self._timers.sent(sender.round_trip, sender.flight.unacked, sender.may_probe, now)
             out += numbered
         self._pace_at = sender.pacing_deadline(now)
-        self._arm_heartbeat(now)
+        self._heartbeat.arm(sender, now)
         return out
-
-    def _arm_heartbeat(self, now: float) -> None:
-        """Ask for the window while it is shut, keep the way open while nothing is to be said."""
-        sender = self.sender
-        if sender.flight.unacked:
-            self._heartbeat_at = inf
-        elif sender.window <= 0 and sender.pending:
-            if self._heartbeat_at == inf:
-                self._heartbeat_at = now + (self._heartbeat_pause or sender.round_trip.rto)
-                self._heartbeat_pause = 2 * sender.round_trip.rto
-        elif self._keepalive and self._heartbeat_at == inf:
-            self._heartbeat_at = now + self._keepalive
 
     def _packet(self, kind: int, body: Buffer = b"") -> bytes:
         """A packet that uses up no number."""
@@ -419,6 +390,7 @@ class UdxStream(Generic[Address]):
         self.close_reason = reason
         self.sender.clear()
         self._timers.stop()
-        self._heartbeat_at = self._pace_at = inf
+        self._heartbeat.rest()
+        self._pace_at = inf
         self._tail_probe_due = False
         return Closed(reason)
