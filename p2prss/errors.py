@@ -187,3 +187,12 @@ class OriginBusyError(TryAgainError):
     def __init__(self, message: str, *, wait_seconds: float | None = None) -> None:
         super().__init__(message)
         self.wait_seconds = wait_seconds
+
+
+def first_leaf(group: "BaseExceptionGroup[P2prssError]") -> P2prssError:
+    """The first of several errors that ended tasks at the same time."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, P2prssError)
+    return error

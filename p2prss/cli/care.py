@@ -50,7 +50,7 @@ def verify(ctx: typer.Context, feed: OptionalFeed = None) -> None:
                     report.slug,
                     str(report.blocks),
                     format_bytes(report.bytes),
-                    "ok" if report.ok else f"{report.damaged_blocks} damaged: {report.problem}",
+                    "ok" if report.ok else f"{report.damaged_blocks or 'all'} damaged: {report.problem}",
                 )
                 for report in reports
             ],

@@ -236,7 +236,8 @@ def seed(
     network: NetworkOptions,
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY...", help="Keys or links.")] = None,
     file: Annotated[
-        typer.FileText | None, typer.Option("--file", help="More keys, one a line; # starts a comment.")
+        typer.FileText | None,
+        typer.Option("--file", help="More keys, one a line; # starts a comment.", errors="replace"),
     ] = None,
     once: Once = False,
     timeout: Timeout = None,
@@ -245,16 +246,26 @@ def seed(
 
     Example: `p2prss seed KEY1 KEY2`
     """
+    from p2prss.node.events import Error
+    from p2prss.node.link_text import FeedLink
     from p2prss.node.orders import SeedOrder
 
-    wanted = list(keys or [])
-    if file is not None:
-        lines = (line.partition("#")[0].strip() for line in file)
-        wanted += [line for line in lines if line]
+    wanted, bad = list(keys or []), 0
+    for number, line in enumerate(file or (), 1):
+        if link := line.partition("#")[0].strip():
+            try:
+                FeedLink.parse(link)
+                wanted.append(link)
+            except UsageError as error:
+                bad += 1
+                text = f"{file.name if file else ''}, line {number}: {error}; the others go on"
+                Context.of(ctx).output.event(Error(code=error.exit_code, message=text))
     if not wanted:
         raise UsageError("nothing to seed: give a KEY or --file LIST")
     order = SeedOrder(feeds=tuple(wanted), once=once, patience=_patience(timeout, once=once))
     _run(ctx, order, replace(network, no_http=True))
+    if bad:
+        raise typer.Exit(UsageError.exit_code)
 
 
 @with_network(*PEERS, *APPS)

@@ -43,6 +43,9 @@ def list_(ctx: typer.Context) -> None:
         context.output.table(
             ("NAME", "ROLE", "TITLE", "KEY"), [(feed.slug, feed.role, feed.title, feed.key) for feed in feeds]
         )
+        for feed in feeds:
+            if feed.problem:
+                context.output.talk(f"{feed.slug or feed.key}: {feed.problem}")
         if not feeds:
             context.output.talk("no feeds here yet; start with: p2prss publish URL, or: p2prss follow KEY")
 

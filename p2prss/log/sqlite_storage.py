@@ -75,6 +75,7 @@ class SqliteStorage:
         self._core_id = row.id
         self._lock = threading.Lock()  # one writer at a time
         self._manifest = row.manifest
+        _check_row(row)
         self._head = _decode_head(row.fork, row.length, row.roots, row.signature)
         self._file_number = row.file_number
         self._file = self._data_file(row.file_number)
@@ -315,6 +316,15 @@ def delete_pages(db: sqlite3.Connection, table: str, core_id: int, first: int) -
 
 def _encode_roots(head: Head) -> bytes:
     return b"".join(_ROOT.pack(*root) for root in head.roots)
+
+
+def _check_row(row: CoreRow) -> None:
+    """A foreign tool may have been at the database: SQLite keeps values of any kind in any column."""
+    numbers = (row.fork, row.length, row.file_number, row.file_end, row.block_bytes)
+    fits = all(isinstance(number, int) and number >= 0 for number in numbers)
+    texts = (row.roots, row.signature, b"" if row.manifest is None else row.manifest)
+    if not fits or row.length >= MAX_STORED_LENGTH or not all(isinstance(text, bytes) for text in texts):
+        raise CorruptLogError("the stored head of a log is damaged")
 
 
 def _decode_head(fork: int, length: int, roots: bytes, signature: bytes) -> Head:

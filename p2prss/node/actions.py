@@ -5,9 +5,9 @@ is told: the node, and the other feeds, go on.
 """
 
 import shutil
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,7 +15,7 @@ import trio
 
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.errors import P2prssError, StorageError, TryAgainError, UsageError
+from p2prss.errors import CorruptLogError, P2prssError, StorageError, TryAgainError, UsageError, first_leaf
 from p2prss.feed.origin.access import Access
 from p2prss.feed.origin.url import host_of, redact, secrets_of, source_url
 from p2prss.node.control import node_status
@@ -27,6 +27,7 @@ from p2prss.node.link_text import FeedLink
 from p2prss.node.open_feed import OpenFeed
 from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.page_token import read_token
+from p2prss.node.polling import in_words
 from p2prss.node.saved_feeds import Role, SavedFeed
 from p2prss.serve.actions import AddAs, AddRequest, DiskUse, FeedState, NamedBy, Work
 
@@ -38,6 +39,9 @@ LOOKUP_SECONDS: Final = 20.0  # and before that, for an address to name its key
 DISK_SECONDS: Final = 5.0  # for which the disk is not looked at again
 OTHERS_SECONDS: Final = 0.5  # to find out which logs another feed has
 MAX_PROBLEMS: Final = 5  # kept of feeds that are not here
+RETRY_SECONDS: Final = 300.0  # before a saved feed that failed is opened again; doubled with each failure
+MAX_RETRY_SECONDS: Final = 6 * 3600.0  # but no more than that
+RETRY_JITTER: Final = 0.2  # share of the wait by which tries are spread
 STAT_BLOCK_BYTES: Final = 512  # the unit of st_blocks
 
 Emit = Callable[[Event], None]
@@ -48,11 +52,14 @@ class NodeActions:
 
     def __init__(self, node: "Node", nursery: trio.Nursery) -> None:
         self.token = ""
-        self.problems: Sequence[str] = deque[str](maxlen=MAX_PROBLEMS)
         self._node = node
         self._nursery = nursery
         self._work: dict[str, Work] = {}  # by key, in text
         self._troubles: dict[str, str] = {}  # likewise
+        self._failures: dict[
+            str, str
+        ] = {}  # of feeds that are not open, by key or label; the last failed last
+        self._random = Random()
         self._sites: dict[str, str] = {}  # likewise: hosts that named the keys of feeds
         self._disk: tuple[float, DiskUse] | None = None
 
@@ -70,11 +77,17 @@ class NodeActions:
                 case Synced(key=key) | Published(key=key):
                     self._work.pop(key, None)
                     self._troubles.pop(key, None)
+                    self._failures.pop(key, None)
                 case Error(message=message, key=str(key)):
                     self._troubles[key] = message
             emit(event)
 
         return hear
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What went wrong with feeds that are not open, the last first."""
+        return list(self._failures.values())[::-1]
 
     @property
     def ending(self) -> bool:
@@ -193,11 +206,12 @@ class NodeActions:
             await trio.to_thread.run_sync(node.store.remove, one)
         self._work.pop(text, None)
         self._troubles.pop(text, None)
+        self._failures.pop(text, None)
         self._sites.pop(text, None)
         self._disk = None
 
     async def run_saved(self) -> None:
-        """Run every saved feed, each in a task of its own. Raises: StorageError."""
+        """Run every saved feed, each in a task of its own. Raises: StorageError when none can be listed."""
         saved = self._node.saved.all()
         if not saved:
             self._node.emit(Notice(message="no feeds are saved here yet: add one on the page (p2prss page)"))
@@ -206,10 +220,28 @@ class NodeActions:
         self._node.library.ready = True
 
     async def _keep_saved(self, saved: SavedFeed) -> None:
+        """Keep a feed for as long as it is saved; after a failure it is opened anew, later and later."""
+        node, wait = self._node, RETRY_SECONDS
         if saved.withdrawn is not None:
             await self._share_withdrawal(saved)
             return
-        await self._keep(await self._order_of(saved), saved.label, _Outcome())
+        if saved.role is Role.UNKNOWN:
+            self._tell_failure(saved.label, CorruptLogError(saved.trouble), saved.key)
+            return
+        while True:
+            outcome, since = _Outcome(), trio.current_time()
+            await self._keep(await self._order_of(saved), saved.label, outcome, key=saved.key, retry=wait)
+            if outcome.error is None or isinstance(outcome.error, UsageError):
+                return
+            await trio.sleep(wait * self._random.uniform(1, 1 + RETRY_JITTER))
+            lasted = trio.current_time() - since > MAX_RETRY_SECONDS
+            wait = RETRY_SECONDS if lasted else min(2 * wait, MAX_RETRY_SECONDS)
+            now = node.saved.get(saved.core_key)
+            if now is None or now.role is Role.UNKNOWN:
+                return
+            for feed in [feed for feed in node.feeds if feed.key == saved.core_key]:
+                node.close_feed(feed)
+            saved = now
 
     async def _share_withdrawal(self, saved: SavedFeed) -> None:
         """Whoever asks for a feed that we took back is told so; its source is not published again."""
@@ -237,29 +269,55 @@ class NodeActions:
             access=Access(source_may_be_private=not saved.from_list),
         )
 
-    async def _keep(self, order: Order, label: str, outcome: "_Outcome") -> None:
-        """Carry out an order; its failure is told and is the end of it."""
+    async def _keep(
+        self,
+        order: Order,
+        label: str,
+        outcome: "_Outcome",
+        *,
+        key: str | None = None,
+        retry: float | None = None,
+    ) -> None:
+        """Carry out an order; its failure is told and is the end of it.
+
+        Args: key: of its feed, if it is known; retry: seconds after which the caller tries again.
+        """
         node = self._node
         try:
             await carry_out(node, order, _no)
         except P2prssError as error:
-            self._failed(order, label, error, outcome)
+            outcome.error = error
         except BaseExceptionGroup as group:
             ours, others = group.split(P2prssError)
             if ours is not None:
-                self._failed(order, label, _leaf(ours), outcome)
+                outcome.error = first_leaf(ours)
             if others is not None:
                 raise others from None
         finally:
             outcome.ended.set()
+        if outcome.error is not None:
+            if key is None and isinstance(order, FollowOrder):
+                key = format_key(FeedLink.parse(order.feed).key)
+            again = retry is not None and not isinstance(outcome.error, UsageError)
+            self._tell_failure(
+                label,
+                outcome.error,
+                key,
+                then=f"; tried again {in_words(retry)}" if again and retry else "",
+                listed=not outcome.awaited,
+            )
 
-    def _failed(self, order: Order, label: str, error: P2prssError, outcome: "_Outcome") -> None:
-        outcome.error = error
-        keys = [FeedLink.parse(order.feed).key] if isinstance(order, FollowOrder) else []
-        key = next((format_key(key) for key in keys if self._open_feed(key) is not None), None)
-        if key is None and not outcome.awaited:
-            self.problems = deque([f"{label}: {error}", *self.problems], MAX_PROBLEMS)
-        self._node.emit(Error(code=error.exit_code, message=f"{label}: {error}", key=key))
+    def _tell_failure(
+        self, label: str, error: P2prssError, key: str | None, *, then: str = "", listed: bool = True
+    ) -> None:
+        """The page shows it with its feed, or above all of them where that is not open."""
+        message = f"{label}: {error}{then}"
+        if listed and all(feed.saved.key != key for feed in self._node.feeds):
+            self._failures.pop(key or label, None)
+            self._failures[key or label] = message
+            while len(self._failures) > MAX_PROBLEMS:
+                del self._failures[next(iter(self._failures))]
+        self._node.emit(Error(code=error.exit_code, message=message, key=key))
 
     async def _first_result(self, order: Order, key: CoreKey | None, outcome: "_Outcome") -> CoreKey:
         """Wait until a feed is listed, a published one until it has a text. Raises: what ended its task."""
@@ -302,14 +360,6 @@ class _Outcome:
         self.ended = trio.Event()
         self.error: P2prssError | None = None
         self.awaited = False
-
-
-def _leaf(group: BaseExceptionGroup[P2prssError]) -> P2prssError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, P2prssError)
-    return error
 
 
 def _why_quiet(feed: OpenFeed) -> str | None:

@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter, time
@@ -30,6 +30,7 @@ from p2prss.node.doctor_checks import (
     warning,
 )
 from p2prss.node.home_paths import HomePaths
+from p2prss.node.saved_feeds import KIND, UNREADABLE_STEP, SavedFeed, decode_feed
 from p2prss.units import GB, KIB
 
 OLDEST_YEAR: Final = 2025  # no clock is right that says less
@@ -123,6 +124,11 @@ def check_database(home: HomePaths) -> Check:
         return problem(name, CorruptLogError, f"{home.database} is damaged: {damage}", restore, schema=schema)
     if schema < SCHEMA_VERSION:
         return ok(name, f"{known}, and will bring it up to date after a backup", schema=schema)
+    if lost := _unreadable_feeds(home):
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        cause = f"{lost[0].key}: {lost[0].problem}{more}"
+        keys = [feed.key for feed in lost]
+        return problem(name, CorruptLogError, cause, UNREADABLE_STEP, feeds=keys)
     return ok(name, f"schema {schema}, as it should be", schema=schema)
 
 
@@ -234,14 +240,29 @@ def _damage(home: HomePaths) -> str | None:
     if lock_holder(home) is not None or (log.exists() and log.stat().st_size):
         return None
     try:
-        with closing(
-            sqlite3.connect(f"{home.database.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
-        ) as database:
+        with closing(_look_into(home)) as database:
             database.execute("SELECT count(*) FROM core").fetchone()
             database.execute("SELECT count(*) FROM record").fetchone()
     except sqlite3.Error as error:
         return str(error)
     return None
+
+
+def _unreadable_feeds(home: HomePaths) -> list[SavedFeed]:
+    """Saved feeds whose records can't be read; of a node that runs, too, as ``list`` does it."""
+    is_live, log = lock_holder(home) is not None, home.database.with_name(f"{home.database.name}-wal")
+    if not is_live and log.exists() and log.stat().st_size:
+        return []  # the next start reads what is in there
+    with suppress(sqlite3.Error), closing(_look_into(home, is_live=is_live)) as database:
+        rows = database.execute("SELECT key, value FROM record WHERE kind = ?", (KIND,)).fetchall()
+        return [feed for feed in (decode_feed(*row) for row in rows) if feed.problem]
+    return []
+
+
+def _look_into(home: HomePaths, *, is_live: bool = False) -> sqlite3.Connection:
+    """The database, for reading only; if it is not live, nobody may write to it. Raises: sqlite3.Error."""
+    options = "mode=ro" if is_live else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{home.database.as_uri()}?{options}", uri=True, isolation_level=None)
 
 
 def _sync_seconds(folder: Path) -> float:

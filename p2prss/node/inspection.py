@@ -47,6 +47,7 @@ class ListedFeed(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     source: str | None
     created: datetime
+    problem: str | None = None  # why its record can't be read, and what to do
 
 
 class FeedStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,15 +121,18 @@ async def feed_status(home: HomePaths, text: str | None) -> Sequence[FeedStatus]
     if text is None and not home.exists:
         return []
     async with open_for_reading(home) as (saved, opener, store):
-        return [
-            msgspec.structs.replace(
-                await _status(
-                    await opener.open(feed, eager=False), store.get_record(CAPTURES_KIND, feed.key)
-                ),
-                source=SourceStatus.load(store, feed.key) if feed.source else None,
+        found = []
+        for feed in chosen(saved, text):
+            try:
+                opened = await opener.open(feed, eager=False)
+                status = await _status(opened, store.get_record(CAPTURES_KIND, feed.key))
+            except P2prssError as error:  # of what is stored of it; the others are told all the same
+                status = _unreadable(feed, str(error))
+            source = SourceStatus.load(store, feed.key) if feed.source else None
+            found.append(
+                msgspec.structs.replace(status, source=source, problem=feed.trouble or status.problem)
             )
-            for feed in chosen(saved, text)
-        ]
+        return found
 
 
 async def remove_feed(home: HomePaths, feed: SavedFeed) -> ListedFeed:
@@ -162,20 +166,47 @@ def _listed(feed: SavedFeed) -> ListedFeed:
         title=feed.label,
         source=redact(feed.source) if feed.source else None,
         created=feed.created,
+        problem=feed.trouble or None,
     )
 
 
 async def core_keys(opener: FeedOpener, saved: SavedFeed) -> set[CoreKey]:
-    """The keys of a feed's logs, as far as what is here names them."""
-    feed = await opener.open(saved, eager=False)
-    if feed.db.length:
-        with suppress(P2prssError):
-            await feed.blobs()
-    return {core.key for core in feed.cores}
+    """The keys of a feed's logs, as far as what is here names them and can be read."""
+    found: set[CoreKey] = set()
+    with suppress(P2prssError):
+        found.add(saved.core_key)
+        feed = await opener.open(saved, eager=False)
+        try:
+            if feed.db.length:
+                await feed.blobs()
+        finally:
+            found |= {core.key for core in feed.cores}
+    return found
 
 
 def chosen(saved: SavedFeeds, text: str | None) -> Sequence[SavedFeed]:
     return saved.all() if text is None else [saved.find(text)]
+
+
+def _unreadable(saved: SavedFeed, problem: str) -> FeedStatus:
+    return FeedStatus(
+        key=saved.key,
+        slug=saved.slug,
+        role=saved.role,
+        title=saved.label,
+        version=0,
+        episodes=0,
+        removed_episodes=0,
+        media_files=0,
+        local_media_files=0,
+        bytes=0,
+        local_bytes=0,
+        uncaptured_files=0,
+        blocks=0,
+        local_blocks=0,
+        updated=None,
+        problem=problem,
+    )
 
 
 async def _status(feed: OpenFeed, captures: bytes | None) -> FeedStatus:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
-from p2prss.errors import ConflictError, FeedFormatError, P2prssError, UsageError
+from p2prss.crypto.key_text import format_key
+from p2prss.errors import ConflictError, FeedFormatError, P2prssError, UsageError, first_leaf
 from p2prss.net.address import Address
-from p2prss.node.events import Notice, Withdrawn
+from p2prss.node.events import Error, Notice, Withdrawn
 from p2prss.node.feed_lookup import FoundFeed, find_feed, is_address
 from p2prss.node.follower import Follower
 from p2prss.node.link_text import FeedLink
@@ -94,21 +95,44 @@ async def _check_origin(
 async def seed(node: "Node", order: SeedOrder) -> None:
     """Keep whole drives, for ever or until they are here; one that fails does not stop the others.
 
-    Raises: UsageError, NoPeersError, StorageError, DriveError.
+    Raises: when all have ended, what the first of those that failed met: UsageError, NoPeersError,
+    StorageError, DriveError.
     """
-    links = [FeedLink.parse(text) for text in order.feeds]
+    links = {link.key: link for link in map(FeedLink.parse, order.feeds)}
+    failures: list[P2prssError] = []
+
+    async def keep(link: FeedLink) -> None:
+        try:
+            await _seed_one(node, link, order)
+        except P2prssError as error:
+            failures.append(error)
+        except BaseExceptionGroup as group:
+            ours, others = group.split(P2prssError)
+            if others is not None or ours is None:
+                raise
+            failures.append(first_leaf(ours))
+        else:
+            return
+        if len(links) > 1:
+            key, code = format_key(link.key), failures[-1].exit_code
+            node.emit(Error(code=code, message=f"{key}: {failures[-1]}", key=key))
+
     async with trio.open_nursery() as nursery:
-        for link in {link.key: link for link in links}.values():
-            saved = _remember(node, link, Role.SEED)
-            feed = await node.open_saved(saved, eager=True)
-            _dial_all(node, saved)
-            node.emit(node.ready(feed, with_feed_url=False))
-            seeder, patience = (
-                Seeder(feed, node.emit),
-                Patience(order.patience, partial(node.why_nobody, feed)),
-            )
-            keep = partial(_keep, node, feed, partial(seeder.run, patience=patience))
-            nursery.start_soon(partial(keep, once=order.once))
+        for link in links.values():
+            nursery.start_soon(keep, link)
+    if len(failures) > 1:
+        raise type(failures[0])(f"{len(failures)} of {len(links)} failed, the first: {failures[0]}")
+    if failures:
+        raise failures[0]
+
+
+async def _seed_one(node: "Node", link: FeedLink, order: SeedOrder) -> None:
+    saved = _remember(node, link, Role.SEED)
+    feed = await node.open_saved(saved, eager=True)
+    _dial_all(node, saved)
+    node.emit(node.ready(feed, with_feed_url=False))
+    patience = Patience(order.patience, partial(node.why_nobody, feed))
+    await _keep(node, feed, partial(Seeder(feed, node.emit).run, patience=patience), once=order.once)
 
 
 async def _keep(node: "Node", feed: OpenFeed, run: Callable[..., Awaitable[None]], *, once: bool) -> None:
@@ -124,8 +148,8 @@ async def _keep(node: "Node", feed: OpenFeed, run: Callable[..., Awaitable[None]
         if feed.conflict is not None:  # of its second log, which was not open yet
             raise feed.conflict
     except (ConflictError, BaseExceptionGroup) as error:
-        others = error.split(ConflictError)[1] if isinstance(error, BaseExceptionGroup) else None
-        if once:
+        ours, others = error.split(ConflictError) if isinstance(error, BaseExceptionGroup) else (error, None)
+        if once or ours is None:
             raise
         node.tell_conflict(feed.db.log)
         if others is not None:  # the end of the node, perhaps, which came at the same moment
@@ -169,11 +193,16 @@ def _remember(node: "Node", link: FeedLink, role: Role, order: FollowOrder | Non
             raise UsageError("this feed is published from this very home; nothing to follow")
         return saved
     peers = tuple(dict.fromkeys([*map(str, link.peers), *saved.peers]))[:MAX_SAVED_PEERS]
-    changes: dict[str, object] = {"role": role, "peers": peers, "name": link.name or saved.name}
-    is_change = known is not None and known.role is not role
+    changes: dict[str, object] = {
+        "role": role,
+        "problem": "",
+        "peers": peers,
+        "name": link.name or saved.name,
+    }
+    is_change = known is not None and known.role not in (role, Role.UNKNOWN)
     if order is not None:
         wanted = order.wanted
-        if wanted is None and (known is None or is_change):
+        if wanted is None and (known is None or known.role is not role):
             wanted = Wanted(latest=DEFAULT_LATEST)
         if wanted is not None:
             changes |= {"latest": wanted.latest, "since": wanted.since}
@@ -193,4 +222,5 @@ _CHANGE_OF_ROLE: Final = {
 
 def _dial_all(node: "Node", saved: SavedFeed) -> None:
     for text in saved.peers:
-        node.dial(Address.parse(text))
+        with suppress(UsageError):  # then it was never one of ours
+            node.dial(Address.parse(text))

@@ -11,7 +11,7 @@ import msgspec
 
 from p2prss.crypto.key_text import format_key, parse_key
 from p2prss.crypto.keys import CoreKey
-from p2prss.errors import StorageError, UsageError
+from p2prss.errors import UsageError
 from p2prss.feed.archive.records import CapturePolicy, RemovedPolicy
 from p2prss.feed.mirroring.capture_memory import CAPTURES_KIND
 from p2prss.feed.origin.access import PrivateHost
@@ -24,7 +24,13 @@ FOLDER_KIND: Final = "folder"  # what is known of a folder of media
 SITE_KIND: Final = "site"  # likewise of a folder with a site
 POLL_KIND: Final = "poll"  # of the looks at a source
 FEED_KINDS: Final = (STATE_KIND, CAPTURES_KIND, FOLDER_KIND, SITE_KIND, POLL_KIND)  # by the feed's key
+UNREADABLE_STEP: Final = (
+    "update p2prss if a newer one wrote it; else follow or seed it again by its key, or p2prss remove KEY"
+)
 MAX_SLUG_LENGTH: Final = 48  # characters
+
+
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Role(StrEnum):
@@ -33,6 +39,7 @@ class Role(StrEnum):
     PUBLISH = "publish"
     FOLLOW = "follow"
     SEED = "seed"
+    UNKNOWN = "unknown"  # its record can't be read; never saved
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,6 +80,7 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allow_locked: bool = False  # its publisher locked it, and the user has their leave
     reserved: bool = False  # it is locked without leave, or it is not known yet: it is not announced
     unlisted: bool = False  # announced nowhere: only who knows key and address comes to it
+    problem: str = ""  # why its role is unknown; never saved
     named_by: tuple[str, ...] = ()  # addresses that named it, while it has not named one of them in return
 
     @property
@@ -85,6 +93,11 @@ class SavedFeed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """What to call it."""
         return self.name or self.title or self.key
 
+    @property
+    def trouble(self) -> str:
+        """Its problem and what to do about it, in one line; empty where there is none."""
+        return f"{self.problem}: {UNREADABLE_STEP}" if self.problem else ""
+
 
 class SavedFeeds:
     """Reads and writes the feeds of one store."""
@@ -93,20 +106,14 @@ class SavedFeeds:
         self._store = store
 
     def all(self) -> list[SavedFeed]:
-        """Every feed, oldest first.
-
-        Raises: StorageError when a record can't be read.
-        """
-        try:
-            feeds = [msgspec.json.decode(value, type=SavedFeed) for _, value in self._store.records(KIND)]
-        except msgspec.MsgspecError as error:
-            raise StorageError(f"a saved feed of this home can't be read: {error}") from error
+        """Every feed, oldest first; one whose record can't be read is of the role ``unknown``."""
+        feeds = [decode_feed(key, value) for key, value in self._store.records(KIND)]
         return sorted(feeds, key=lambda feed: (feed.created, feed.key))
 
     def get(self, key: CoreKey) -> SavedFeed | None:
-        """The feed of that key."""
+        """The feed of that key; as in ``all``."""
         value = self._store.get_record(KIND, format_key(key))
-        return msgspec.json.decode(value, type=SavedFeed) if value is not None else None
+        return decode_feed(format_key(key), value) if value is not None else None
 
     def by_source(self, source: str) -> SavedFeed | None:
         """The feed this home publishes from that source, unless it took that back."""
@@ -152,6 +159,21 @@ class SavedFeeds:
         while slug in taken:
             slug, number = f"{base}-{number}", number + 1
         return slug
+
+
+def decode_feed(key: str, value: bytes) -> SavedFeed:
+    """One record. One that can't be read hides no other feed: it is told by all that lists them."""
+    try:
+        feed = msgspec.json.decode(value, type=SavedFeed)
+        parse_key(key)
+    except (msgspec.MsgspecError, TypeError, UsageError, RecursionError) as error:
+        cause = str(error)
+    else:
+        if feed.key == key and feed.role is not Role.UNKNOWN:
+            return feed
+        cause = "it is of another feed"
+    problem = f"its record in this home can't be read ({cause})"
+    return SavedFeed(key=key, role=Role.UNKNOWN, created=_LONG_AGO, problem=problem)
 
 
 def new_feed(key: CoreKey, role: Role) -> SavedFeed:

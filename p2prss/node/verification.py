@@ -13,6 +13,7 @@ from p2prss.node.events import Event, Progress
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import chosen, open_for_reading
 from p2prss.node.open_feed import OpenFeed
+from p2prss.node.saved_feeds import SavedFeed
 
 Emit = Callable[[Event], None]
 
@@ -35,7 +36,26 @@ async def verify_feeds(home: HomePaths, text: str | None, emit: Emit) -> Sequenc
     if text is None and not home.exists:
         return []
     async with open_for_reading(home) as (saved, opener, _):
-        return [await _verify(await opener.open(feed, eager=False), emit) for feed in chosen(saved, text)]
+        found = []
+        for feed in chosen(saved, text):
+            try:
+                found.append(await _verify(await opener.open(feed, eager=False), emit))
+            except P2prssError as error:  # the others are looked at all the same
+                found.append(_unreadable(feed, str(error)))
+        return found
+
+
+def _unreadable(feed: SavedFeed, problem: str) -> VerifyResult:
+    return VerifyResult(
+        key=feed.key,
+        slug=feed.slug,
+        ok=False,
+        blocks=0,
+        bytes=0,
+        damaged_blocks=0,
+        damaged_files=(),
+        problem=problem,
+    )
 
 
 async def _verify(feed: OpenFeed, emit: Emit) -> VerifyResult:

@@ -115,3 +115,19 @@ async def test_a_list_of_keys_is_seeded(start: Start, tmp_path: Path) -> None:
     for key in keys:
         assert status[key]["role"] == "seed"
         assert status[key]["local_blocks"] == status[key]["blocks"]
+
+
+async def test_a_bad_line_in_a_list_of_keys_is_told_and_the_others_are_seeded(
+    start: Start, tmp_path: Path
+) -> None:
+    show = relative(tmp_path / "one", 1)
+    publisher = await start("publish", show.feed, *LISTEN, "--no-http", home=tmp_path / "a")
+    ready = await publisher.event("ready")
+    await publisher.event("published")
+    listed = tmp_path / "keys.txt"
+    listed.write_bytes(b"\xff\xfe nonsense\n" + ready["key"].encode() + b"\np2prss://short\n")
+    command = ("seed", "--file", listed, "--once", "--peer", ready["listen"][0])
+    done = await run(*command, home=tmp_path / "b", code=2)
+    assert done.event("synced")["key"] == ready["key"]
+    told = [line["message"] for line in done.events("error")]
+    assert [message.partition(": ")[0] for message in told] == [f"{listed}, line 1", f"{listed}, line 3"]
