@@ -176,7 +176,7 @@ class PageRoutes:
         gate = Gate(self._actions.token) if self._actions is not None else Gate("")
         if not gate.is_token(shown):
             text = f"This address is not, or no longer, that of your page: {HOW_TO_SIGN_IN}."
-            return self.pages.refusal(self._visitor(request), 403, text)
+            return self.pages.refusal(self._visitor(request), 403, text, "This address does not let you in")
         answer = RedirectResponse("./", 303, headers={"cache-control": "no-store"})
         answer.set_cookie(
             gate.cookie_name,

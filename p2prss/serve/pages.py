@@ -182,9 +182,9 @@ class Pages:
         """The question whether a show is really to be removed."""
         return self._page("remove.html", visitor, show=self._bare(feed, visitor))
 
-    def refusal(self, visitor: Visitor, status: int, text: str) -> Response:
-        """Why something was not done."""
-        return self._page("refused.html", visitor, status=status, text=text)
+    def refusal(self, visitor: Visitor, status: int, text: str, title: str = "This was not done") -> Response:
+        """Why something was not done; in the text, commands stand between backticks."""
+        return self._page("refused.html", visitor, status=status, text=text, title=title)
 
     def qr(self, feed: ServedFeed, base_url: str, wanted: str) -> Response | None:
         """A QR code as SVG: of the ``link`` for others like us, of the ``feed`` or ``lan`` address."""

@@ -40,6 +40,7 @@ class Watched:
     page: Page
     faults: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
+    expected: tuple[str, ...] = ()  # beginnings of console messages that belong to the story
 
     def watch(self) -> None:
         """Collect from now on."""
@@ -61,7 +62,7 @@ class Watched:
             sleep(0.05)
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and not message.text.startswith(self.expected or ("\0",)):
             self.faults.append(f"console: {message.text} {message.location}")
 
     def _dialog(self, dialog: Dialog) -> None:
@@ -91,6 +92,6 @@ async def in_browser(scenario: Callable[[Watched], T], **options: Any) -> T:
     """
     with trio.fail_after(SCENARIO_SECONDS):
         result, watched = await trio.to_thread.run_sync(_run, scenario, options)
-    assert watched.faults == []
+    assert not watched.faults, watched.faults
     assert len(watched.hosts) == 1, f"asked {watched.hosts}"
     return result

@@ -12,8 +12,9 @@ const root = () => new URL(document.body.dataset.root, location.href);
 const SPEEDS = [1, 1.25, 1.5, 1.75, 2, 0.75];
 const RETRY_MS = 5000;
 const REMEMBERED = 200; // places in episodes that are kept
-let playing = null; // what is in the player: { url, title, show }
+let playing = null; // what is in the player: { url, title, show, image }
 let retry = 0;
+const others = new BroadcastChannel(`player ${root().pathname}`); // the same page in other tabs
 
 const places = () => { try { return JSON.parse(localStorage.getItem("places") || "{}"); } catch { return {}; } };
 
@@ -27,24 +28,50 @@ function remember() {
 
 function load(link) {
   remember();
-  playing = { url: new URL(link.href).pathname, title: link.dataset.title, show: link.dataset.show };
+  const image = link.dataset.image ? new URL(link.dataset.image, location.href).href : null;
+  fill({ url: new URL(link.href).pathname, title: link.dataset.title, show: link.dataset.show, image });
+  open(places()[playing.url] || 0, true);
+}
+
+function fill(what) {
+  playing = what;
+  keep();
   document.getElementById("player-title").textContent = playing.title;
   player.hidden = false;
-  open(places()[playing.url] || 0);
   if ("mediaSession" in navigator) {
-    const artwork = link.dataset.image ? [{ src: new URL(link.dataset.image, location.href).href }] : [];
+    const artwork = playing.image ? [{ src: playing.image }] : [];
     navigator.mediaSession.metadata = new MediaMetadata({ title: playing.title, artist: playing.show, artwork });
   }
 }
 
-function open(at) {
+// What plays in this tab is kept for the next page that is loaded in it.
+function keep() {
+  try {
+    if (playing) sessionStorage.setItem("playing", JSON.stringify({ ...playing, on: !audio.paused, root: root().pathname }));
+    else sessionStorage.removeItem("playing");
+  } catch { /* not kept then */ }
+}
+
+async function resume() {
+  let kept = null;
+  try { kept = JSON.parse(sessionStorage.getItem("playing")); } catch { /* nothing was kept */ }
+  if (!kept || kept.root !== root().pathname || !(await isThere(kept.url)) || playing) return keep();
+  fill(kept);
+  open(places()[playing.url] || 0, kept.on);
+}
+
+async function isThere(url) {
+  try { return (await fetch(url, { method: "HEAD", cache: "no-store" })).status !== 404; } catch { return true; }
+}
+
+function open(at, on) {
   clearTimeout(retry);
-  note.textContent = "Loading…";
+  note.textContent = on ? "Loading…" : playing.show;
   const speed = audio.playbackRate;
   audio.src = playing.url;
   if (at) audio.addEventListener("loadedmetadata", () => { audio.currentTime = at; }, { once: true });
   audio.playbackRate = speed;
-  audio.play().catch(() => { /* an error event tells why, or the browser wants a click */ });
+  if (on) audio.play().catch(() => { if (audio.paused && !audio.error) note.textContent = playing?.show ?? ""; });
 }
 
 function mark() {
@@ -84,20 +111,30 @@ toggle.addEventListener("click", () => { if (audio.paused) audio.play().catch(()
 
 for (const name of ["play", "pause", "ended", "emptied"]) audio.addEventListener(name, mark);
 for (const name of ["pause", "seeked"]) audio.addEventListener(name, remember);
+for (const name of ["play", "pause"]) audio.addEventListener(name, keep);
+audio.addEventListener("play", () => others.postMessage("plays"));
+others.addEventListener("message", () => audio.pause());
 audio.addEventListener("playing", () => { note.textContent = playing.show; });
 audio.addEventListener("waiting", () => { note.textContent = "Fetching…"; });
 audio.addEventListener("ended", () => { note.textContent = "The end"; });
-audio.addEventListener("error", () => {
+audio.addEventListener("error", async () => {
   if (!playing || !audio.error) return;
   if (audio.error.code === MediaError.MEDIA_ERR_ABORTED) return;
-  const at = audio.currentTime;
+  const at = audio.currentTime || places()[playing.url] || 0;
+  const { url } = playing;
+  if (!(await isThere(url))) {
+    if (playing?.url === url) note.textContent = "This episode is no longer here.";
+    return;
+  }
+  if (playing?.url !== url) return;
   note.textContent = "Nobody who has this episode answers. Trying again…";
-  retry = setTimeout(() => open(at), RETRY_MS);
+  clearTimeout(retry);
+  retry = setTimeout(() => open(at, true), RETRY_MS);
 });
 setInterval(() => { if (!audio.paused) remember(); }, 10000);
-addEventListener("pagehide", remember);
+addEventListener("pagehide", () => { remember(); keep(); });
 
-document.getElementById("player-close").addEventListener("click", () => {
+function closePlayer() {
   remember();
   clearTimeout(retry);
   playing = null;
@@ -105,7 +142,12 @@ document.getElementById("player-close").addEventListener("click", () => {
   audio.removeAttribute("src");
   audio.load();
   player.hidden = true;
+  keep();
   mark();
+}
+document.getElementById("player-close").addEventListener("click", () => {
+  closePlayer();
+  document.getElementById("main").focus({ preventScroll: true });
 });
 document.getElementById("speed").addEventListener("click", (event) => {
   const next = SPEEDS[(SPEEDS.indexOf(audio.playbackRate) + 1) % SPEEDS.length];
@@ -163,23 +205,36 @@ async function fetchPage(url) {
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
-async function visit(url, push) {
+let visits = 0;
+let shown = location.pathname + location.search;
+
+async function visit(url, push, scroll = 0) {
+  const mine = ++visits;
   let page;
   try {
     page = await fetchPage(url);
-  } catch {
+  } catch (error) {
+    if (error instanceof TypeError) return lost(); // nobody answers: what is here stays, and plays on
     location.href = url;
     return;
   }
-  if (push) history.pushState({}, "", url);
+  if (mine !== visits) return; // another one was chosen meanwhile
+  if (push) {
+    history.replaceState({ scroll: scrollY }, "");
+    history.pushState({}, "", url);
+  }
+  shown = location.pathname + location.search;
   document.title = page.title;
   document.body.dataset.root = page.body.dataset.root;
   for (const name of [".top", "main", ".foot"]) document.querySelector(name).replaceWith(page.querySelector(name));
   dress();
-  scrollTo(0, 0);
   document.getElementById("main").focus({ preventScroll: true });
+  scrollTo(0, scroll);
+  if (push) document.getElementById(new URL(url, location.href).hash.slice(1))?.scrollIntoView();
 }
-addEventListener("popstate", () => visit(location.href, false));
+addEventListener("popstate", (event) => {
+  if (location.pathname + location.search !== shown) visit(location.href, false, event.state?.scroll ?? 0);
+});
 
 // A picture that cannot be shown leaves its place empty.
 const NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==";
@@ -222,10 +277,11 @@ function refreshSoon(milliseconds = 800) {
 async function refresh() {
   fresh = 0;
   const at = location.href;
-  if (document.hidden || document.querySelector("form[method=post]")) return;
+  if (document.hidden || isFilledIn()) return;
   let page;
   try { page = await fetchPage(at); } catch { return; }
   if (location.href !== at) return;
+  if (!page.getElementById("main")) return;
   const main = document.getElementById("main");
   const active = main.contains(document.activeElement) && document.activeElement !== main ? pathOf(document.activeElement) : null;
   const open = [...main.querySelectorAll("details")].map((one) => one.open);
@@ -237,6 +293,10 @@ async function refresh() {
   dress();
   if (active) main.querySelector(active)?.focus({ preventScroll: true });
 }
+
+// A form is left alone, but for an empty one on the first page.
+const isFilledIn = () => [...document.querySelectorAll("form[method=post]")].some((form) =>
+  !form.matches(".quick") || form.contains(document.activeElement) || [...form.elements].some((one) => one.value !== one.defaultValue && one.type === "text"));
 
 function pathOf(element) {
   if (element.id) return `#${CSS.escape(element.id)}`;
@@ -272,15 +332,45 @@ function show(state) {
   else if (before.stored_bytes !== state.stored_bytes) refreshSoon(4000);
 }
 
+// The program may be stopped, or start again, while its page is open.
+const offline = document.getElementById("offline");
+const GONE_MS = 2500; // without a connection until that is told
+const AGAIN_MS = 10000; // until a refused one is tried again
+let gone = 0;
+
+function lost() {
+  offline.hidden = false;
+}
+
+function found() {
+  clearTimeout(gone);
+  gone = 0;
+  if (offline.hidden) return;
+  offline.hidden = true;
+  refreshSoon();
+}
+
 function listen() {
   const source = new EventSource(new URL("events", root()));
+  source.addEventListener("open", found);
+  source.addEventListener("error", () => {
+    if (!gone) gone = setTimeout(lost, GONE_MS);
+    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    clearTimeout(gone); // it was answered: only too many pages are open
+    gone = 0;
+    setTimeout(listen, AGAIN_MS);
+  });
   source.addEventListener("show", (event) => show(JSON.parse(event.data)));
   source.addEventListener("removed", (event) => {
-    seen.delete(JSON.parse(event.data).key);
+    const { key } = JSON.parse(event.data);
+    seen.delete(key);
+    if (playing?.url.includes(`/feeds/${key}/`)) closePlayer();
     refreshSoon();
   });
   addEventListener("pagehide", () => source.close());
 }
 
+for (const icon of document.querySelectorAll("link[rel=icon]")) icon.href = icon.href; // absolute: pages come and go below it
 dress();
+resume();
 listen();
