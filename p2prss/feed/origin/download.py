@@ -111,7 +111,7 @@ class Download:
                 if waiting.cancelled_caught:
                     raise Retry("it does not answer in time")
                 if response.status_code not in REDIRECTS:
-                    return await self._take(response, url, tuple(hops), "range" in headers)
+                    return await self._take(response, url, tuple(hops), headers)
                 url = redirect_target(url, response)
             hops.append((response.status_code, url))
             if url in seen:
@@ -129,10 +129,15 @@ class Download:
             return await stack.enter_async_context(client.stream("GET", url, headers=headers))
 
     async def _take(
-        self, response: httpx.Response, url: str, hops: tuple[tuple[int, str], ...], ranged: bool
+        self,
+        response: httpx.Response,
+        url: str,
+        hops: tuple[tuple[int, str], ...],
+        asked: Mapping[str, str],
     ) -> Fetched:
         status, headers = response.status_code, response.headers
-        if status == 304 and not ranged:
+        ranged = "range" in asked
+        if status == 304 and not ranged and ("if-none-match" in asked or "if-modified-since" in asked):
             return Fetched(
                 self._into,
                 url,
@@ -167,7 +172,15 @@ class Download:
         start = number_of(span.partition("-")[0])
         if not ranged or unit != "bytes" or start != self._body.byte_length or coding_of(headers):
             return False
+        if self._resume_with and not self._is_of_same_file(headers):
+            return False
         return self._total is None or total == "*" or number_of(total) is not None
+
+    def _is_of_same_file(self, headers: httpx.Headers) -> bool:
+        """Whether a part has the validator that was asked with, as far as it has one at all: some servers
+        pass over If-Range. Source: RFC 9110, section 15.3.7."""
+        name = "etag" if self._resume_with.startswith('"') else "last-modified"
+        return str(headers.get(name, self._resume_with)) == self._resume_with
 
     async def _receive(self, response: httpx.Response) -> None:
         """Write the body as it comes; what came before a break is kept."""
@@ -179,7 +192,8 @@ class Download:
             with network_errors():
                 async with aclosing(decoded(response, self._max_bytes)) as body:
                     async for data in body:
-                        pieces.append(data)
+                        if data:
+                            pieces.append(data)
                         size += len(data)
                         window_bytes += len(data)
                         if (now := trio.current_time()) >= window_end:

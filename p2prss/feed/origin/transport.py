@@ -39,6 +39,8 @@ class Transport(httpx.AsyncHTTPTransport):
 async def decoded(response: httpx.Response, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body without its content coding, in pieces of bounded size whatever it unpacks to.
 
+    A piece is empty where what came unpacks to nothing, so that the caller can watch the time.
+
     Raises: FetchError for another coding, and above ``max_bytes``, packed or not; Retry for an early end.
     """
     coding = coding_of(response.headers)
@@ -55,6 +57,7 @@ async def decoded(response: httpx.Response, max_bytes: int) -> AsyncGenerator[by
             packed += len(data)
             if packed > max_bytes + PACKED_SLACK:
                 raise FetchError(f"it is larger than the limit of {max_bytes} bytes")
+            before = unpacked
             while data:
                 if unzip.eof:  # another member may follow (RFC 1952, section 2.2), or what means nothing
                     if not data.startswith(b"\x1f"):
@@ -70,6 +73,8 @@ async def decoded(response: httpx.Response, max_bytes: int) -> AsyncGenerator[by
                 if piece:
                     yield piece
                 data = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
+            if unpacked == before:
+                yield b""
     finally:
         await response.aclose()
         # httpx leaves its nested generators to the garbage collector when reading stops early; with the
@@ -97,6 +102,8 @@ class network_errors:  # noqa: N801 - used like a function
                 raise FetchError("the headers of its answer are too long") from None
             case httpx.RemoteProtocolError() | httpx.ReadError() | httpx.WriteError() | httpx.CloseError():
                 raise Retry("the connection broke off") from None
+            case UnicodeError():  # httpx looks at where a redirect leads, though it is not to follow it
+                raise FetchError("an address on the way is unreadable") from None
             case httpx.HTTPError() | httpx.InvalidURL() | httpx.StreamError():
                 raise FetchError(f"it cannot be fetched ({type(error).__name__})") from None
             case _:
