@@ -48,6 +48,8 @@ MAX_REMOTE_WANT_SIZES: Final = 4  # different lengths per peer; more, and it is 
 ALWAYS_ANNOUNCED: Final = 256  # blocks at the tip that are announced unasked
 MAX_PAST_LENGTHS: Final = 64  # heads remembered, to help those who still have one of them
 MAX_BITFIELD_BLOCKS: Final = 2**26  # blocks of a peer's bitfield we keep: 8 MiB
+FIRST_REMINDER: Final = 1.0  # seconds after a peer's last sign until it hears our sync again; doubles
+MAX_REMINDER: Final = 64.0  # seconds between two of them; then it hears no more
 BITFIELD_HORIZON: Final = 2**21  # blocks beyond our own length of which a peer's bits are kept
 
 # Small messages: tokens, one per message or KiB of it, not counting those that bring what we asked for

@@ -103,9 +103,12 @@ class Peer:
         self.acked = 0  # our length, as it knew it
         self.can_upgrade = False
         self.uploading = False
+        self.downloading = False
         self.has_manifest = False
         self.claimed = 0  # blocks reached by the ranges it has announced since
         self._answered_wants: dict[tuple[int, int, bool], int] = {}  # by stretch: changes there were then
+        self.remind_at = inf  # when it hears our sync again
+        self.reminder_seconds = 0.0  # until then, since the last one
         # Requests
         self.flights: dict[int, Flight] = {}  # by id, the oldest first
         self.late: dict[int, Flight] = {}  # given up or cancelled; an answer may still come

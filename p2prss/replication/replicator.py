@@ -38,6 +38,7 @@ from p2prss.replication.events import (
 )
 from p2prss.replication.limits import BITFIELD_HORIZON, MAX_BITFIELD_BLOCKS, Limits, UploadLimit
 from p2prss.replication.peer import Flight, Peer, PeerStatistics
+from p2prss.replication.reminders import Reminders
 from p2prss.replication.scheduler import Scheduler
 from p2prss.replication.serving import Server
 from p2prss.replication.wants import Priority, SeekWant, Wants
@@ -91,6 +92,7 @@ class Replicator:
         self._scheduler = Scheduler(
             core, self._peers, self._wants, self._downloads, self._events, random, allow_fork
         )
+        self._reminders = Reminders(core, self._peers)
         self._server = Server(core, limits, self._events, upload_limit)
         self._head = core.head
         self._now = 0.0
@@ -128,6 +130,7 @@ class Replicator:
             case Data():
                 self._on_data(entry, message, now)
             case Request():
+                self._reminders.heard(entry, now)
                 self._drop(entry, self._server.receive(entry, message, now))
             case NoData():
                 self._on_no_data(entry, message, now)
@@ -284,7 +287,7 @@ class Replicator:
     @property
     def deadline(self) -> float:
         """When ``handle_timer`` has something to do, ``inf`` for never."""
-        return min(self._scheduler.next_at, self._server.next_at)
+        return min(self._scheduler.next_at, self._server.next_at, self._reminders.next_at)
 
     def handle_timer(self, now: float) -> None:
         """Time has passed: requests grow old, delays end."""
@@ -294,6 +297,9 @@ class Replicator:
             for peer in list(self._peers.values()):
                 if peer.doubt is not None and peer.doubt.given_up:
                     self._drop(peer, DropReason.BAD_PROOF)
+        if now >= self._reminders.next_at:
+            for peer in self._reminders.take_due(self._head, now):
+                self._announcer.sync(peer, self._head, again=True)
         if now >= self._server.next_at:
             self._server.next_at = inf
             for peer in self._peers.values():
@@ -315,10 +321,12 @@ class Replicator:
         peer.fork, peer.length, peer.acked = sync.fork, sync.length, sync.remote_length
         peer.claimed = 0
         peer.can_upgrade, peer.uploading = sync.can_upgrade, sync.uploading
+        peer.downloading = sync.downloading
         peer.has_manifest = sync.has_manifest
         peer.dry = False
         self._scheduler.lengths_changed = True
         if changed:
+            self._reminders.heard(peer, self._now)
             peer.news_at = self._now
             peer.refused_upgrade = None
             self._wants.rewind(0, peer.number)  # a longer tree can prove more
@@ -344,6 +352,7 @@ class Replicator:
             self._has_more(peer, message.start)
 
     def _has_more(self, peer: Peer, start: int) -> None:
+        self._reminders.heard(peer, self._now)
         self._remind[peer.number] = peer
         if self._wants:
             self._wants.rewind(start, peer.number)

@@ -521,10 +521,10 @@ function describeWaits(session) {
     unopened: replicator._ifAvailable, // connections that have not said whether they have the core
     invalid: replicator.stats.invalidData,
     peers: replicator.peers.map((peer) => {
-      const raw = peer.stream.rawStream
+      const raw = peer.stream.rawStream // other than a UDX stream it tells nothing
       return {
         remote: peer.remotePublicKey.toString('hex'),
-        port: raw.remotePort,
+        port: raw.remotePort || 0,
         length: peer.remoteLength,
         fork: peer.remoteFork,
         acked: peer.lengthAcked,
@@ -537,9 +537,9 @@ function describeWaits(session) {
         inflight: peer.inflight,
         paused: peer.paused,
         uploading: peer.remoteUploading,
-        timeouts: raw.rtoCount,
-        unacknowledged: raw.inflight,
-        received: raw.bytesReceived
+        timeouts: raw.rtoCount || 0,
+        unacknowledged: raw.inflight || 0,
+        received: raw.bytesReceived || 0
       }
     })
   }

@@ -1,5 +1,7 @@
 """Cores between p2prss and the JavaScript reference: both as writer, both as the one who listens."""
 
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -307,6 +309,34 @@ async def test_two_sparse_seeders_make_a_whole_for_one_of_theirs(
                 blocks[index] for index in (0, 99, 100, 199)
             ]
             assert await reader.held(key) == [(0, 200)]
+
+
+async def test_who_waits_for_a_silent_peer_is_reminded_of_ours(
+    js_peer: StartJsPeer, python_peer: StartPythonPeer
+) -> None:
+    """The reference asks a second peer for a block only when it hears something from that one."""
+    count = 6  # gets; each goes to one of two peers by chance
+    with trio.fail_after(2 * _PATIENCE):
+        theirs, silent, ours = await js_peer("reader"), await js_peer("silent"), await python_peer()
+        own = ours.own_core()
+        await own.append(random_blocks(count, KIB))
+        key, port = own.key.hex(), await ours.listen()
+        await silent.open_core(key=key)
+        await silent.connect(port)
+        await silent.wait_length(key, count)
+        await silent.download(key)
+        await theirs.open_core(key=key)
+        await theirs.connect(port)
+        await theirs.connect(await silent.listen())
+        await theirs.wait_length(key, count)
+        while sum(peer.has == (count,) for peer in (await theirs.waits())[0].peers) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        os.kill(silent.pid, signal.SIGSTOP)  # its connection stays, and nothing comes any more
+        try:
+            for index in range(count):
+                await theirs.get(key, index)
+        finally:
+            os.kill(silent.pid, signal.SIGCONT)
 
 
 async def test_we_pass_on_between_two_of_theirs(js_peer: StartJsPeer, python_peer: StartPythonPeer) -> None:

@@ -1,5 +1,6 @@
 """Habits of the JavaScript reference that only show in long sessions with it, replayed message by message."""
 
+from math import inf
 from random import Random
 
 from p2prss.log.log import Log
@@ -17,6 +18,16 @@ def replicator_of(log: Log) -> Replicator:
     replicator = Replicator(log, random=Random(1))
     replicator.add_peer(_PEER, 0.0)
     return replicator
+
+
+def told_later(replicator: Replicator, seconds: float, *, start: float) -> list[tuple[float, Message]]:
+    """What we say from ourselves in that time, and when; the clock stands at ``start``."""
+    replicator.events()
+    told = []
+    while (now := replicator.deadline) <= start + seconds:
+        replicator.handle_timer(now)
+        told += [(now - start, event.message) for event in replicator.events() if isinstance(event, Send)]
+    return told
 
 
 def replies(replicator: Replicator, *messages: Message) -> list[Message]:
@@ -84,3 +95,35 @@ def test_nobody_is_reminded_without_need() -> None:
     other_fork = Sync(1, 4, 0, can_upgrade=False, uploading=True, downloading=True, has_manifest=True)
     replies(replicator, other_fork)
     assert Sync not in map(type, replies(replicator, Range(0, 4)))
+
+
+def test_who_may_wait_for_somebody_else_hears_of_us_again() -> None:
+    """The reference asks a second peer for a block only when it hears something from that one."""
+    replicator = replicator_of(written(8))
+    ours = Sync(0, 8, 8, can_upgrade=False, uploading=True, downloading=True, has_manifest=True)
+    theirs = Sync(0, 8, 8, can_upgrade=False, uploading=True, downloading=True, has_manifest=True)
+    assert replies(replicator, theirs) == []
+    reminders = [seconds for seconds, message in told_later(replicator, 1000, start=0.0) if message == ours]
+    assert reminders == [1, 3, 7, 15, 31, 63, 127]
+    assert replicator.deadline == inf
+
+    replicator.receive(_PEER, theirs, 200.0)  # nothing new: perhaps a reminder of its own
+    assert told_later(replicator, 1000, start=200.0) == []
+    replicator.receive(_PEER, Range(0, 3), 300.0)
+    assert told_later(replicator, 1000, start=300.0)[:2] == [(1, ours), (3, ours)]
+    replicator.receive(_PEER, Range(0, 8), 2000.0)  # it is whole
+    assert told_later(replicator, 1000, start=2000.0) == []
+
+
+def test_nobody_is_reminded_of_what_we_have_not_or_it_does_not_want() -> None:
+    downloading = Sync(0, 8, 8, can_upgrade=False, uploading=True, downloading=True, has_manifest=True)
+    idle = Sync(0, 8, 8, can_upgrade=False, uploading=True, downloading=False, has_manifest=True)
+    other_fork = Sync(1, 8, 8, can_upgrade=False, uploading=True, downloading=True, has_manifest=True)
+    for log, sync in (
+        (copy_of(written(8), []), downloading),
+        (written(8), idle),
+        (copy_of(written(8), [1]), other_fork),
+    ):
+        replicator = replicator_of(log)
+        replies(replicator, sync, Range(0, 2))
+        assert [one for _, one in told_later(replicator, 100, start=0.0) if isinstance(one, Sync)] == []

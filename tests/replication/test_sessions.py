@@ -17,6 +17,7 @@ from tests.fakes.replication_network import SimulatedNetwork, SimulatedNode, cop
 
 VECTORS: Final = json.loads((Path(__file__).parents[1] / "vectors" / "wire.json").read_text())
 SESSIONS: Final = {session["name"].partition(",")[0]: session for session in VECTORS["sessions"][:7]}
+_STEP: Final = 0.01  # seconds between two messages of a recording: nobody is to be reminded of anything
 SIGNER: Final = KeyPair.from_seed(bytes([VECTORS["capability"]["signer_seed"]] * 32))
 
 
@@ -100,7 +101,7 @@ def test_our_seeder_says_what_the_reference_said(name: str) -> None:
     for frame in session["frames"]:
         if note := frame.get("note"):
             act(seeder, note)
-            network.run(1)
+            network.run(_STEP)
             continue
         for message in messages_of(bytes.fromhex(frame["hex"])):
             if frame["from"] == "seeder":
@@ -108,7 +109,7 @@ def test_our_seeder_says_what_the_reference_said(name: str) -> None:
             else:
                 seeder.replicator.receive(link.numbers[seeder], message, network.now)
                 seeder.drain()
-        network.run(0.1)
+        network.run(_STEP)
     said = [encoded(message) for to, message in seeder.sent if to == "client"]
     # The reference repeats itself more often, and its answers cross each other.
     assert set(said) == set(expected)
