@@ -1,8 +1,9 @@
 """Bytes of episodes and assets over HTTP, fetched from peers while they are served.
 
 A player believes the headers: once they have promised a length, only these bytes may follow. So the
-first bytes are in hand before anything is sent (else 503, which clients retry), and when a later
-block cannot be had the connection is broken off, so that no client takes the part for the whole.
+first bytes are in hand before anything is sent (else 503, which clients retry). A later block is asked
+for again and again while its peers are away, for clients seldom carry on with what broke off; when it
+cannot be had the connection is broken off, so that no client takes the part for the whole.
 A client that hangs up cancels the fetch: nothing is downloaded for nobody.
 
 Source: RFC 9110 §13-15; podcast-app behaviour in spec/10-http, "Media".
@@ -35,6 +36,8 @@ from p2prss.units import KIB
 
 NEXT_CHUNK_SECONDS: Final = 60.0
 """How long a running answer may stall; a break costs most clients the whole episode, so longer."""
+
+AGAIN_SECONDS: Final = 1.0  # before bytes that cannot be had now are asked for once more
 
 MIN_CHUNK_BYTES: Final = 64 * KIB  # smaller blocks are sent together: each send has a price
 JOINED_BYTES: Final = 256 * KIB  # likewise blocks that come one right after the other: they were here
@@ -142,7 +145,7 @@ async def _stream(
     Returns: what ends the answer, or is the whole of it; None when the bytes ended too early. Without
         an end the server closes the connection, and the promised length shows that something is missing.
     """
-    async with aclosing(_Chunks(media.read(part.start, part.stop), part.byte_length)) as chunks:
+    async with aclosing(_Chunks(media.read, part)) as chunks:
         try:
             chunk = await chunks.next(deadline)
         except NOT_NOW as error:
@@ -158,7 +161,7 @@ async def _stream(
             if chunks.missing_bytes == 0:
                 return _end
             try:
-                chunk = await chunks.next(trio.current_time() + NEXT_CHUNK_SECONDS)
+                chunk = await chunks.next_patiently(trio.current_time() + NEXT_CHUNK_SECONDS)
             except (P2prssError, trio.TooSlowError) as error:
                 logger.warning("broke off %s: %s", media.sha256[:16], str(error) or "no answer in time")
                 return None
@@ -175,16 +178,31 @@ def _pieces(chunk: bytes) -> Sequence[bytes]:
 
 
 class _Chunks:
-    """The chunks of one read: none empty, small ones joined, never more bytes than were promised."""
+    """The chunks of a part of a file: none empty, small ones joined, never more bytes than were promised."""
 
-    def __init__(self, source: BlockStream, byte_length: int) -> None:
-        self._source = source
+    def __init__(self, read: Read, part: ByteRange) -> None:
+        self._read = read
+        self._stop = part.stop
+        self._source = read(part.start, part.stop)
         self._enough_bytes = 1  # the first chunk goes out as it comes, for a quick start
-        self.missing_bytes = byte_length
+        self.missing_bytes = part.byte_length
 
     async def aclose(self) -> None:
         """End the fetch."""
         await self._source.aclose()
+
+    async def next_patiently(self, deadline: float) -> bytes:
+        """As ``next``, but what cannot be had now is asked for again until the ``deadline``."""
+        while True:
+            try:
+                return await self.next(deadline)
+            except NOT_NOW as error:
+                if trio.current_time() + AGAIN_SECONDS >= deadline:
+                    raise
+                logger.info("waiting for more: %s", error)
+            await self.aclose()
+            await trio.sleep(AGAIN_SECONDS)
+            self._source = self._read(self._stop - self.missing_bytes, self._stop)
 
     async def next(self, deadline: float) -> bytes:
         """The next bytes, not empty; called while ``missing_bytes``.

@@ -19,9 +19,12 @@ class NarrowWay:
         self._rate = bytes_per_second
         self._moved = trio.Event()
         self._open: set[trio.SocketStream] = set()
-        self._listener: trio.SocketListener | None = None
+        self._is_broken = False
 
     async def carry(self, client: trio.SocketStream) -> None:
+        if self._is_broken:
+            await trio.aclose_forcefully(client)
+            return
         async with client:
             with suppress(OSError):
                 async with await trio.open_tcp_stream("127.0.0.1", self._target) as server:
@@ -38,11 +41,14 @@ class NarrowWay:
             await self._moved.wait()
 
     async def break_off(self) -> None:
-        """End all there is, and lead nowhere from now on."""
-        if self._listener is not None:
-            await self._listener.aclose()
+        """End all there is, and lead nowhere until ``mend``."""
+        self._is_broken = True
         for stream in list(self._open):
             await trio.aclose_forcefully(stream)
+
+    def mend(self) -> None:
+        """Lead there again."""
+        self._is_broken = False
 
     async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream, counts: bool) -> None:
         try:
@@ -63,16 +69,7 @@ async def narrow_way(target: int, bytes_per_second: float | None = None) -> Asyn
     """A way to a port of this machine, open until the block ends."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     way = NarrowWay(listener.socket.getsockname()[1], target, bytes_per_second)
-    way._listener = listener
     async with trio.open_nursery() as nursery:
-
-        async def listen() -> None:
-            with_handlers = partial(trio.serve_listeners, way.carry, [listener], handler_nursery=nursery)
-            try:
-                await with_handlers()
-            except* trio.ClosedResourceError:
-                pass
-
-        nursery.start_soon(listen)
+        nursery.start_soon(partial(trio.serve_listeners, way.carry, [listener], handler_nursery=nursery))
         yield way
         nursery.cancel_scope.cancel()

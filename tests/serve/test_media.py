@@ -178,8 +178,12 @@ async def test_a_file_that_fails_its_hashes_is_500(episode: Episode) -> None:
     "how", [{"error": NoPeersError("gone")}, {"error": CorruptLogError("bad")}, {"short": True}]
 )
 async def test_a_failure_later_breaks_the_connection_off(
-    episode: Episode, how: dict[str, object], caplog: pytest.LogCaptureFixture
+    episode: Episode,
+    how: dict[str, object],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(media, "NEXT_CHUNK_SECONDS", 0.05)
     episode.fails(at=100_000, **how)
     reply = await episode.client.request(episode.path)
     assert reply.status == 200

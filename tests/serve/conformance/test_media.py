@@ -3,7 +3,9 @@
 from hashlib import sha256
 
 import pytest
+import trio
 
+from p2prss.serve import media
 from tests.serve.conformance.conftest import AUDIO, COVER, TEXTS, Service
 
 ETAG = f'"{sha256(AUDIO).hexdigest()}"'
@@ -203,13 +205,20 @@ async def test_what_nobody_sends_is_503_before_a_length_is_promised(service: Ser
     assert (await service.request(service.episode, If_None_Match=ETAG)).status == 304
 
 
-async def test_a_body_that_ends_early_never_looks_whole(service: Service) -> None:
+def _lose_the_end(service: Service) -> None:
+    """The last part of the episode can be had nowhere."""
     service.forget()
-    service.blobs.missing = {len(service.blobs.blocks) - 1, len(service.blobs.blocks) - 2}
-    service.blobs.missing |= {
-        index for index, block in enumerate(service.blobs.blocks) if AUDIO.endswith(block)
-    }
+    blocks = service.blobs.blocks
+    service.blobs.missing = {len(blocks) - 1, len(blocks) - 2}
+    service.blobs.missing |= {index for index, block in enumerate(blocks) if AUDIO.endswith(block)}
     service.blobs.remote = False
+
+
+async def test_a_body_that_ends_early_never_looks_whole(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "NEXT_CHUNK_SECONDS", 0.5)
+    _lose_the_end(service)
     reply = await service.client.request(service.episode)
     assert reply.status == 200
     assert len(reply.body) < SIZE
@@ -220,6 +229,30 @@ async def test_a_body_that_ends_early_never_looks_whole(service: Service) -> Non
         service.episode, Range=f"bytes={len(reply.body)}-", If_Range=reply.headers["etag"]
     )
     assert reply.body + tail.body == AUDIO
+
+
+async def test_an_answer_waits_for_a_peer_that_went_and_goes_on_when_it_is_back(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "AGAIN_SECONDS", 0.05)
+    _lose_the_end(service)
+    async with await service.client.connect() as stream:
+        await stream.send_all(f"GET {service.episode} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        data = b""
+        with trio.fail_after(10):
+            while True:
+                with trio.move_on_after(0.5) as waited:
+                    data += bytes(await stream.receive_some(65536)) or b"ended"
+                if waited.cancelled_caught and data:
+                    break
+        body = data.partition(b"\r\n\r\n")[2]
+        assert AUDIO.startswith(body)
+        assert 0 < len(body) < SIZE
+        service.blobs.remote = True
+        with trio.fail_after(10):
+            while len(body) < SIZE:
+                body += bytes(await stream.receive_some(65536)) or b"ended"
+    assert body == AUDIO
 
 
 @pytest.mark.parametrize("wrong", ["0" * 16, "../../p2prss.json", "%2e%2e%2fp2prss.json"])
