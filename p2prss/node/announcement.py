@@ -51,6 +51,7 @@ async def announce_feed(home: HomePaths, text: str, gateway: str | None) -> Anno
                 await archive.item_xml(item),
                 _alternates(feed, item, gateway),
                 _addresses(feed.key, item.assets, gateway, item),
+                item.guid,
             )
             for item in listed
         ]

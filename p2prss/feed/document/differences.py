@@ -97,13 +97,14 @@ class _Comparison:
 
     def _items(self, origin: Document, copies: dict[str, etree._Element]) -> Iterator[Difference]:
         listed: dict[str, None] = {}
-        for guid, xml in origin.items:
+        counting = self._counting(origin, copies)
+        for place, (guid, xml) in enumerate(origin.items):
             self._where = guid
             copy = copies.get(guid)
-            if guid in listed:
-                yield self._difference(Rule.DOUBLE, "item", _title(parse_xml(xml)), None)
-            elif copy is None:
+            if copy is None:
                 yield self._difference(Rule.CHANGED, "item", _title(parse_xml(xml)), None)
+            elif counting[guid] != place:
+                yield self._difference(Rule.DOUBLE, "item", _title(parse_xml(xml)), None)
             else:
                 listed[guid] = None
                 yield from self._elements(parse_xml(xml), copy)
@@ -114,6 +115,22 @@ class _Comparison:
         if [guid for guid in copies if guid in listed] != list(listed):
             self._where = "channel"
             yield self._difference(Rule.ORDER, "item", _some(listed), _some(copies))
+
+    def _counting(self, origin: Document, copies: dict[str, etree._Element]) -> dict[str, int]:
+        """Which item of each guid is the one that is served: of several the one most like it."""
+        places: dict[str, list[int]] = {}
+        for place, (guid, _) in enumerate(origin.items):
+            places.setdefault(guid, []).append(place)
+
+        def unlike(place: int) -> int:
+            guid, xml = origin.items[place]
+            return sum(1 for _ in self._elements(parse_xml(xml), copies[guid]))
+
+        return {
+            guid: several[0] if len(several) == 1 else min(several, key=unlike)
+            for guid, several in places.items()
+            if guid in copies
+        }
 
     def _elements(self, one: etree._Element, other: etree._Element) -> Iterator[Difference]:
         """What differs in two elements of one name."""

@@ -124,8 +124,8 @@ _STRING: Final = etree.XPath("string()")
 
 
 def text_of(element: etree._Element) -> str:
-    """All text in an element, verbatim, without that of comments."""
-    return str(_STRING(element))
+    """All text in an element, verbatim, without that of comments; a comment or an instruction has none."""
+    return str(_STRING(element)) if isinstance(element.tag, str) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ _CHARSET: Final = re.compile(
 )
 """Charsets a feed may declare: Python knows others that are slow, or no charsets at all (punycode)."""
 
-_WESTERN: Final = re.compile(r"utf|us-ascii|iso-?8859-?1$|latin|windows-1252$|cp1252$")
+_WESTERN: Final = re.compile(r"utf|us-ascii|iso-?8859-?1$|latin")
+_NO_LATIN1: Final = re.compile(rb"[\x80-\x9f]")
 _MANY_BYTES: Final = re.compile(r"s(hift)?[_-]?jis|euc|gb|big5|ks_c|windows-31j")
 _LARGER: Final = {
     "big5": "big5hkscs",
@@ -131,14 +132,15 @@ def _decoded(data: bytes, content_type: str) -> str:
             return data.decode(charset, "replace")
     claims = [_declared_charset(data), _header_charset(content_type)]
     for charset in claims:
-        # What calls itself Latin-1 or ASCII is read as cp1252, as browsers do. Often it says so of UTF-8,
-        # whose letters no other text has by chance; UTF-8 is tried in any case.
+        # What calls itself Latin-1 or ASCII is read as cp1252, as browsers do, unless it is UTF-8 with bytes
+        # that are no letters of Latin-1; UTF-8 is tried in any case.
         if _CHARSET.fullmatch(charset) and not _WESTERN.match(charset):
             with suppress(UnicodeError, LookupError):
                 return data.decode(_LARGER.get(charset, charset))
         elif charset and not charset.startswith("utf"):
-            with suppress(UnicodeError):
-                return data.decode()
+            if _NO_LATIN1.search(data):
+                with suppress(UnicodeError):
+                    return data.decode()
             return data.decode("cp1252", _AS_LATIN1)
     with suppress(UnicodeError):
         return data.decode()

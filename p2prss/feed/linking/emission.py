@@ -31,12 +31,13 @@ from p2prss.feed.linking.rights import TXT_PURPOSE, read_rights
 class EmittedItem:
     """An item as it is archived, and the places of its captured enclosures.
 
-    ``addresses``: of captured files, as they are written -> what to write for them.
+    ``addresses``: of captured files, as they are written -> what to write for them; ``guid`` tells its place.
     """
 
     xml: bytes
     alternates: tuple[Alternate, ...] = ()
     addresses: Mapping[str, Replacement] = field(default_factory=dict)
+    guid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def emit_feed(channel: EmittedChannel, items: Iterable[EmittedItem], key: CoreKe
     from a feed that was made here.
     Raises: FeedFormatError when the XML is not what parsing makes.
     """
-    sources = [ItemSource(_emitted_item(item)) for item in items]
+    sources = [ItemSource(_emitted_item(item), item.guid) for item in items]
     return render_feed(_emitted_channel(channel, key), sources)
 
 

@@ -120,6 +120,24 @@ def test_items_that_come_go_and_stand_twice_are_told() -> None:
     }
 
 
+def test_of_a_guid_that_stands_twice_the_served_one_is_compared() -> None:
+    old, new = (
+        "<item><guid>1</guid><title>old</title></item>",
+        "<item><guid>1</guid><title>new</title></item>",
+    )
+    feed = parse_feed(f"<rss><channel>{old}<item><guid>2</guid></item>{new}</channel></rss>".encode())
+    sources = [ItemSource(feed.items[place].xml, feed.items[place].guid) for place in (1, 2)]
+    served = render_feed(feed.channel.xml, sources, Serving(f"{HERE}/f"))
+    origin = Document(feed.channel.xml, [(one.guid, one.xml) for one in feed.items])
+    found = [one for one in find_differences(origin, served, HERE) if one.where != "channel"]
+    assert [(str(one.rule), one.where, one.origin) for one in found] == [("double", "1", "old")]
+
+
+def test_a_comment_that_came_is_told() -> None:
+    told = differences(item=FULL, origin=FULL + "<!-- new words -->")
+    assert [values for (rule, _), values in told.items() if rule == "changed"] == [("new words", None)]
+
+
 def test_rules_stand_together() -> None:
     feed = parse_feed((FEEDS / "pc20-example.xml").read_bytes(), url=URL)
     sources = [ItemSource(one.xml, one.guid, DATE) for one in feed.items]

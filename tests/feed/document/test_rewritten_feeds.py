@@ -314,3 +314,11 @@ def test_a_date_of_the_older_dublin_core_counts() -> None:
     )
     feed = parse_feed(f"<rdf:RDF {spaces}><channel><title>T</title></channel>{item}</rdf:RDF>".encode())
     assert feed.items[0].published is not None
+
+
+def test_comments_and_instructions_of_rdf_are_kept() -> None:
+    spaces = 'xmlns="http://purl.org/rss/1.0/" xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    channel = '<channel rdf:about="http://e.example/a"><!-- a --><?b c?><title>T</title><!-- d --></channel>'
+    feed = parse_feed(f"<rdf:RDF {spaces}><!-- e -->{channel}<item rdf:about='i'/></rdf:RDF>".encode())
+    for one in (b"<!-- a -->", b"<?b c?>", b"<!-- d -->", b"<!-- e -->"):
+        assert one in feed.channel.xml
