@@ -28,6 +28,7 @@ from p2prss.feed.origin.url import public_url, redact
 from p2prss.node.link_text import FeedLink
 
 RETRIES: Final = Retries(attempts=2)  # somebody waits for the answer
+_PLAIN: Final = "without https anybody on the way could name another feed; to follow it, give its key"
 
 _APP_LINK: Final = re.compile(r"(feed|itpc|pcast|podcast):", re.IGNORECASE)
 _BARE_ADDRESS: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.[^\W\d_][\w-]+(:\d{1,5})?([/?]\S*)?")
@@ -80,7 +81,7 @@ async def find_feed(address: str, scratch: Path) -> FoundFeed:
     await trio.Path(scratch).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch, prefix="lookup-") as name:
         async with Fetcher(address) as fetcher:
-            look = _Look(fetcher, Path(name) / "body")
+            look = Look(fetcher, Path(name) / "body")
             found = await look.at_address(address) or await look.at_host(address)
     if found is None:
         raise UnnamedFeedError(
@@ -91,7 +92,7 @@ async def find_feed(address: str, scratch: Path) -> FoundFeed:
     return found
 
 
-class _Look:
+class Look:
     """One search; bodies come one after the other into the file ``into``.
 
     ``feed_url`` is the first feed on its way, whether it names a key or not.
@@ -100,6 +101,7 @@ class _Look:
     def __init__(self, fetcher: Fetcher, into: Path) -> None:
         self._fetcher = fetcher
         self._into = into
+        self._is_secure = fetcher.source_url.lower().startswith("https:")
         self.feed_url: str | None = None
 
     async def at_address(self, address: str) -> FoundFeed | None:
@@ -128,9 +130,13 @@ class _Look:
         return FoundFeed(FeedLink.parse(link), (address,)) if link is not None else None
 
     async def _get(self, url: str, max_bytes: int) -> tuple[Fetched, bytes]:
+        if self._is_secure and url.startswith("http:"):
+            raise FetchError(f"{redact(url)}: {_PLAIN}")
         fetched = await self._fetcher.fetch(
             url, self._into, max_bytes=max_bytes, retries=RETRIES, compressed=True
         )
+        if self._is_secure and any(target.startswith("http:") for _, target in fetched.redirects):
+            raise FetchError(f"{redact(url)}: it redirects by way of plain http, and {_PLAIN}")
         return fetched, await trio.Path(self._into).read_bytes()
 
     async def _read(self, data: bytes, fetched: Fetched, url: str, ways: tuple[str, ...]) -> FoundFeed | None:

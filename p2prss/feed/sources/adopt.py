@@ -31,6 +31,10 @@ PROOF_BYTES: Final = 64 * KIB  # at the start and at the end
 MIN_HINT: Final = 5  # letters and digits of a title or a name that say anything
 MIN_CUT_HINT: Final = 20  # of a name that may be a title cut short
 
+_OTHER_LETTERS: Final = str.maketrans(
+    {"ø": "o", "æ": "a", "œ": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ı": "i"}
+)
+_SPELLED_OUT: Final = re.compile(r"([aou])e|aa")  # Podgrab and podcast-archiver write ue for ü, aa for å
 _LEADING_DATE: Final = re.compile(r"^\d{6,8}|^\d{4}\D\d\d\D\d\d\D")
 
 
@@ -118,6 +122,8 @@ class _Index:
         """
         if asset.byte_length in self._sizes or asset.url in self.downloads:
             return True
+        if any(not char.isascii() for char in _plain(title)):
+            return True  # Cyrillic and the like: who knows in which letters a program has written it
         wanted = [_plain(title), _plain(PurePosixPath(unquote(urlsplit(asset.url).path)).stem)]
         return any(_is_hint(name, text) for text in wanted if len(text) >= MIN_HINT for name in self._names)
 
@@ -131,6 +137,8 @@ def _is_hint(name: str, text: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Letters and digits alone: programs write the others in many ways. A date in front is left out."""
-    text = unicodedata.normalize("NFKD", _LEADING_DATE.sub("", name)).casefold()
-    return "".join(char for char in text if char.isalnum())
+    """Letters and digits alone, without accents or what is written for them: programs write all others in
+    many ways. A date in front is left out."""
+    text = unicodedata.normalize("NFKD", _LEADING_DATE.sub("", name)).casefold().translate(_OTHER_LETTERS)
+    text = "".join(char for char in text if char.isalnum())
+    return _SPELLED_OUT.sub(lambda found: found[1] or "a", text)

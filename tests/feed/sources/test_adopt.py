@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from p2prss.feed.archive.records import Asset
+from p2prss.feed.model import Role
 from p2prss.feed.sources.adopt import AdoptShelf
 from p2prss.feed.sources.gpodder import read_downloads
 from tests.fakes.quiet_origin import QuietOrigin as Origin
@@ -131,6 +133,40 @@ async def test_an_origin_without_ranges_proves_nothing_but_for_gpodder(
         before = names(tmp_path / "gpodder")
         assert (await look(Studio(tmp_path / "scratch-2"), origin, folder)).files == 3
         assert names(tmp_path / "gpodder") == before
+
+
+class Asked:
+    """A fetcher that notes whether it was asked, and proves nothing."""
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+
+    async def read_part(self, url: str, start: int, stop: int) -> None:
+        del start, stop
+        self.urls.append(url)
+
+
+@pytest.mark.parametrize(
+    ("title", "name", "is_hint"),
+    [
+        ("Über Größe, Ähren & Öl", "ueber-groesse-aehren-oel", True),  # Podgrab, podcast-archiver
+        ("Über Größe, Ähren & Öl", "Uber Grosse Ahren Ol", True),
+        ("Ångström på Møn", "Aangstroem-paa-Moen", True),
+        ("Café: naïve déjà vu?", "Cafe_ naive deja vu_", True),
+        ("Łódź i Þór", "Lodz i Thor", True),
+        ("Новости дня", "Novosti dnia", True),  # of other letters nothing is known
+        ("Something else", "Uber Grosse Ahren Ol", False),
+    ],
+)
+async def test_titles_are_known_again_in_the_letters_of_file_names(
+    tmp_path: Path, title: str, name: str, is_hint: bool
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / f"2024-01-01 {name}.mp3").write_bytes(b"x" * 100)
+    fetcher: Any = Asked()
+    asset = Asset(role=Role.ENCLOSURE, url="https://cdn.example/listen?id=1")
+    assert await AdoptShelf(tmp_path / "a").take(asset, title, fetcher, tmp_path / "into") is None
+    assert bool(fetcher.urls) is is_hint
 
 
 def test_a_database_that_is_none_says_nothing(tmp_path: Path) -> None:
