@@ -29,17 +29,18 @@ def page(
         from p2prss.errors import P2prssError
         from p2prss.node.control import ask_status
         from p2prss.node.home_paths import HomePaths
-        from p2prss.node.page_token import read_token
+        from p2prss.node.page_token import make_code, read_token
 
         home = HomePaths.find(context.home_option)
         status = await ask_status(home)
         if status.http is None:
             raise P2prssError(f"the node of {home.path} serves no page: start it without --no-http")
-        address = f"{status.http}/?token={read_token(home.page_token)}"
+        token = read_token(home.page_token)
+        address = f"{status.http}/?token={token}"
         context.output.data({"page": address}, address)
         if open_:
             import webbrowser
 
-            webbrowser.open(address)
+            webbrowser.open(f"{status.http}/?token={make_code(token)}")  # others see a program's arguments
 
     context.run(main)

@@ -3,10 +3,12 @@
 import os
 import re
 import secrets
+import time
 from pathlib import Path
 from typing import Final
 
 from p2prss.errors import StorageError
+from p2prss.serve.token import Gate
 
 TOKEN_BYTES: Final = 32
 
@@ -33,3 +35,8 @@ def read_token(path: Path) -> str:
     except OSError as error:
         raise StorageError(f"a secret cannot be kept in {path}: {error.strerror or error}") from error
     return text
+
+
+def make_code(token: str) -> str:
+    """What lets a browser in once, for a minute: for places that others can see."""
+    return Gate(token).code(time.time(), secrets.token_hex(8))

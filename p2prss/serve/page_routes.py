@@ -7,6 +7,7 @@ that nothing is done twice by loading a page again.
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from time import time
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,7 +26,7 @@ from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.live import Live
 from p2prss.serve.pages import Pages, Visitor
 from p2prss.serve.responses import plain
-from p2prss.serve.token import COOKIE_DAYS, Gate, is_own_origin
+from p2prss.serve.token import COOKIE_DAYS, Gate, UsedCodes, is_own_origin
 from p2prss.units import KIB
 
 MAX_FORM_BYTES: Final = 16 * KIB  # of what a form or an API call sends
@@ -50,6 +51,7 @@ class PageRoutes:
         self._library = library
         self._actions = actions
         self._base_url = base_url
+        self._codes = UsedCodes()
 
     def table(self, reading: MakeRoute) -> list[Route]:
         """All routes; ``reading`` makes one for GET, HEAD and OPTIONS."""
@@ -99,8 +101,10 @@ class PageRoutes:
         wanted = request.query_params.get("of", "link")
         return _found(self.pages.qr(self._feed(request), self._base_url(request), wanted))
 
-    async def events(self, _: Request) -> ASGIApp:
-        """Live progress."""
+    async def events(self, request: Request) -> ASGIApp:
+        """Live progress; another site learns nothing here, and takes nobody's place."""
+        if not is_own_request(request, self._base_url(request)):
+            return plain(403, "asked for by another site")
         return self.live.answer
 
     def missing(self, request: Request, *, starting: bool) -> Response:
@@ -174,10 +178,15 @@ class PageRoutes:
 
     def _let_in(self, request: Request, shown: str) -> Response:
         gate = Gate(self._actions.token) if self._actions is not None else Gate("")
-        if not gate.is_token(shown):
+        if not (gate.is_token(shown) or self._codes.opens(gate, shown, time())):
             text = f"This address is not, or no longer, that of your page: {HOW_TO_SIGN_IN}."
             return self.pages.refusal(self._visitor(request), 403, text, "This address does not let you in")
-        answer = RedirectResponse("./", 303, headers={"cache-control": "no-store"})
+        # A browser that another site or a program has sent here shows the new cookie only to a page that our
+        # own one leads to, not to where it is redirected (SameSite=Strict).
+        if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+            answer: Response = RedirectResponse("./", 303, headers={"cache-control": "no-store"})
+        else:
+            answer = self.pages.welcome(self._visitor(request))
         answer.set_cookie(
             gate.cookie_name,
             gate.cookie_value,

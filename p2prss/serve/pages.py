@@ -182,6 +182,10 @@ class Pages:
         """The question whether a show is really to be removed."""
         return self._page("remove.html", visitor, show=self._bare(feed, visitor))
 
+    def welcome(self, visitor: Visitor) -> Response:
+        """A page that goes on to the first one."""
+        return self._page("welcome.html", visitor)
+
     def refusal(self, visitor: Visitor, status: int, text: str, title: str = "This was not done") -> Response:
         """Why something was not done; in the text, commands stand between backticks."""
         return self._page("refused.html", visitor, status=status, text=text, title=title)

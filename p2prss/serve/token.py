@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 COOKIE_DAYS: Final = 90
+CODE_SECONDS: Final = 60  # in which a code lets a browser in
 BEARER: Final = "bearer "
 
 
@@ -43,6 +44,23 @@ class Gate:
         """What a form of our own page has in its hidden field: 64 hex digits."""
         return self._derive("form")
 
+    def code(self, now: float, nonce: str) -> str:
+        """What lets a browser in once and soon, where the token must not stand: others see what a
+        program is started with.
+
+        Args: now: in seconds since 1970; nonce: letters and digits that were not used before.
+        """
+        until = int(now) + CODE_SECONDS
+        return f"{until}.{nonce}.{self._derive(f'code {until} {nonce}')}"
+
+    def code_holds_until(self, code: str) -> int | None:
+        """The end of a code of ours, in seconds since 1970; None of any other text."""
+        until, _, rest = code.partition(".")
+        nonce, _, _ = rest.partition(".")
+        if not (self.token and until.isascii() and until.isdecimal() and len(until) <= 12):
+            return None
+        return int(until) if _same(code, self.code(int(until) - CODE_SECONDS, nonce)) else None
+
     def is_token(self, text: str) -> bool:
         """Whether this is the token."""
         return bool(self.token) and _same(text, self.token)
@@ -62,6 +80,21 @@ class Gate:
 
     def _derive(self, purpose: str) -> str:
         return hmac.new(self.token.encode(), f"p2prss page {purpose}".encode(), sha256).hexdigest()
+
+
+class UsedCodes:
+    """Which codes have let somebody in, so that none does so twice."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, int] = {}  # code -> until when, in seconds since 1970
+
+    def opens(self, gate: Gate, code: str, now: float) -> bool:
+        """Whether a code lets in now; from then on it does not."""
+        until = gate.code_holds_until(code)
+        if until is None or not now <= until <= now + CODE_SECONDS + 1 or code in self._used:
+            return False
+        self._used = {one: end for one, end in self._used.items() if end >= now} | {code: until}
+        return True
 
 
 def is_own_origin(origin: str | None, authority: str) -> bool:

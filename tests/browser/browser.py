@@ -85,13 +85,13 @@ def _run(scenario: Callable[[Watched], T], options: dict[str, Any]) -> tuple[T, 
             browser.close()
 
 
-async def in_browser(scenario: Callable[[Watched], T], **options: Any) -> T:
+async def in_browser(scenario: Callable[[Watched], T], *, hosts: int = 1, **options: Any) -> T:
     """Run a scenario in a new browser; it must do nothing that a page of ours must not.
 
-    Args: options: as for playwright's ``new_context``.
+    Args: hosts: that it may ask; options: as for playwright's ``new_context``.
     """
     with trio.fail_after(SCENARIO_SECONDS):
         result, watched = await trio.to_thread.run_sync(_run, scenario, options)
     assert not watched.faults, watched.faults
-    assert len(watched.hosts) == 1, f"asked {watched.hosts}"
+    assert len(watched.hosts) == hosts, f"asked {watched.hosts}"
     return result

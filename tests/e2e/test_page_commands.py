@@ -87,3 +87,20 @@ async def test_a_page_needs_a_node_that_serves_it(local_show: Show, start: Start
     await publisher.stop()
     finished = await run("page", home=home, code=1, as_json=False)
     assert "no node runs" in finished.error
+
+
+async def test_opening_the_page_shows_the_token_to_nobody(start: Start, tmp_path: Path) -> None:
+    node = await start("up", "--http", "127.0.0.1:0", home=tmp_path / "home")
+    await node.event("notice")
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$@" > {opened}.new; mv {opened}.new {opened}\n')
+    browser.chmod(0o755)
+    done = await run("page", "--open", home=tmp_path / "home", environ={"BROWSER": str(browser)})
+    token = str(done.lines[0]["page"]).partition("token=")[2]
+    address = opened.read_text().strip()
+    assert len(token) == 43
+    assert token not in address
+    async with httpx.AsyncClient(trust_env=False, timeout=SMALL_WAIT) as client:
+        assert (await client.get(address)).status_code == 303
+        assert "<form" in (await client.get(address.partition("?")[0] + "add")).text
+        assert (await client.get(address)).status_code == 403  # a second time

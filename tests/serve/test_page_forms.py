@@ -12,7 +12,7 @@ from p2prss.errors import FetchError, UnnamedFeedError, UsageError
 from p2prss.serve.actions import AddAs, FeedState, NamedBy
 from p2prss.serve.library import ServeSettings
 from p2prss.serve.page_routes import MAX_FORM_BYTES
-from p2prss.serve.token import Gate, is_own_origin
+from p2prss.serve.token import Gate, UsedCodes, is_own_origin
 from tests.fakes.memory_actions import TOKEN, MemoryActions
 from tests.fakes.memory_drive import KEY, MemoryFeed
 from tests.serve.conftest import Client, Reply, StartServer
@@ -52,6 +52,36 @@ async def test_a_wrong_token_lets_nobody_in(start_server: StartServer, token: st
     reply = await client.request(f"/?token={token}")
     assert (reply.status, reply.headers.get("set-cookie")) == (403, None)
     assert "p2prss page" in reply.text
+
+
+async def test_who_comes_from_elsewhere_is_let_in_by_a_page_and_not_by_a_redirect(
+    start_server: StartServer,
+) -> None:
+    client = await start_server(MemoryFeed(), actions=MemoryActions())
+    reply = await client.request(f"/?token={TOKEN}", Sec_Fetch_Site="cross-site")
+    assert (reply.status, reply.headers["cache-control"]) == (200, "no-store")
+    assert reply.headers["set-cookie"].startswith(f"{COOKIE};")
+    assert '<meta http-equiv="refresh" content="0;url=./">' in reply.text
+    assert TOKEN not in reply.text
+
+
+def test_a_code_lets_in_once_and_soon() -> None:
+    code, used = GATE.code(1000.5, "n0nce"), UsedCodes()
+    assert TOKEN not in code
+    assert not any(used.opens(GATE, wrong, 1001) for wrong in ("", ".", "..", code[:-1], f"9{code}", TOKEN))
+    assert not used.opens(Gate("other"), code, 1001)
+    assert not used.opens(Gate(""), Gate("").code(1000, "n"), 1001)
+    assert not UsedCodes().opens(GATE, code, 1061)
+    assert not UsedCodes().opens(GATE, GATE.code(9999, "n"), 1001)  # of a clock that is wrong
+    assert used.opens(GATE, code, 1001)
+    assert not used.opens(GATE, code, 1002)
+    assert used.opens(GATE, GATE.code(1000.5, "other"), 1002)
+
+
+async def test_no_other_site_listens(start_server: StartServer) -> None:
+    client = await start_server(MemoryFeed())
+    for headers in ({"Origin": "http://127.0.0.1:1"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"}):
+        assert (await client.request("/events", **headers)).status == 403
 
 
 async def test_without_the_cookie_the_page_is_for_reading_and_says_how_to_change_that(
