@@ -22,6 +22,12 @@ NodeListen = Annotated[
         help=f"UDP address; default {DEFAULT_LISTEN}, or one of the next ports. Port 0: any free one.",
     ),
 ]
+NodeUdpPort = Annotated[
+    int | None,
+    typer.Option(
+        "--udp-port", metavar="PORT", min=0, max=65535, help="The same on all interfaces, in short."
+    ),
+]
 NodeBootstrap = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,7 +62,12 @@ DoctorNoHttp = Annotated[bool, typer.Option("--no-http", help="Leave out the por
 UdpPort = Annotated[
     int | None,
     typer.Option(
-        "--port", metavar="N", min=0, max=65535, help="UDP port to look at; default 49737 or one of the next."
+        "--udp-port",
+        "--port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="UDP port to look at; default 49737 or one of the next.",
     ),
 ]
 
@@ -70,6 +81,7 @@ def register(app: typer.Typer) -> None:
 def node(
     ctx: typer.Context,
     listen: NodeListen = None,
+    udp_port: NodeUdpPort = None,
     bootstrap: NodeBootstrap = None,
     public: Public = None,
     map_port: MapPort = False,
@@ -96,6 +108,7 @@ def node(
 
         settings = DhtServiceSettings.of(
             listen=listen,
+            udp_port=udp_port,
             bootstrap=bootstrap or (),
             public=public,
             statistics_seconds=statistics,

@@ -22,12 +22,13 @@ from p2prss.cli.options import (
     PublicUrl,
     ReadyOnly,
     TrustProxy,
+    UdpPort,
 )
 
 if TYPE_CHECKING:
     from p2prss.node.settings import NodeSettings
 
-PEERS: Final = ("listen", "peer", "bootstrap", "no_dht", "no_lan", "map_port")
+PEERS: Final = ("listen", "peer", "bootstrap", "no_dht", "no_lan", "udp_port", "map_port")
 APPS: Final = (
     *("http", "no_http", "public_url", "trust_proxy", "http_host", "ready_only", "lan_http", "lan_http_port"),
 )
@@ -42,6 +43,7 @@ class NetworkOptions:
     bootstrap: Bootstrap = None
     no_dht: NoDht = False
     no_lan: NoLan = False
+    udp_port: UdpPort = None
     map_port: MapPort = False
     http: Http = None
     no_http: NoHttp = False
@@ -63,6 +65,7 @@ class NetworkOptions:
             bootstrap=self.bootstrap or (),
             dht=not self.no_dht,
             lan=not self.no_lan,
+            udp_port=self.udp_port,
             map_port=self.map_port,
             http=self.http,
             no_http=self.no_http,

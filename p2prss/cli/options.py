@@ -42,6 +42,18 @@ NoDht = Annotated[
 NoLan = Annotated[
     bool, typer.Option("--no-lan", help="Don't look for peers on the local network.", rich_help_panel=_PEERS)
 ]
+UdpPort = Annotated[
+    int | None,
+    typer.Option(
+        "--udp-port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="UDP port of the DHT and of the peers found there, to be opened in a firewall or forwarded by "
+        "a router, as in --udp-port 49737; default: any free one.",
+        rich_help_panel=_PEERS,
+    ),
+]
 MapPort = Annotated[
     bool,
     typer.Option(

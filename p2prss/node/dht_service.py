@@ -91,12 +91,20 @@ class DhtServiceSettings:
         cls,
         *,
         listen: str | None,
+        udp_port: int | None = None,
         bootstrap: Sequence[str] = (),
         public: str | None = None,
         statistics_seconds: float = STATISTICS_SECONDS,
         map_port: bool = False,
     ) -> "DhtServiceSettings":
-        """Settings from texts. Raises: UsageError for an address that is none."""
+        """Settings from texts; ``udp_port`` means that port on all interfaces.
+
+        Raises: UsageError for an address that is none.
+        """
+        if udp_port is not None:
+            if listen is not None:
+                raise UsageError("--listen names the port already: drop --udp-port")
+            listen = str(Address(ANY, udp_port))
         for text in bootstrap:
             Bootstrap.parse(text)
         known = None if public is None else Address.parse(public)

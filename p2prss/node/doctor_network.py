@@ -98,7 +98,7 @@ async def check_dht(bootstraps: Sequence[str], port: int | None) -> list[Check]:
     try:
         server = UdpSocket.bind_default() if port is None else UdpSocket.bind(port=port)
     except NetworkError as error:
-        step = "if a node uses it, look from another with --port 0; else choose another port"
+        step = "if a node uses it, look from another with --udp-port 0; else choose another port"
         return [problem("port", NetworkError, str(error), step)]
     client, probe = UdpSocket.bind(), UdpSocket.bind()
     node = DhtNode(server, client, bootstraps=starts, ephemeral=True)
@@ -235,7 +235,10 @@ def port_check(number: int, public_endpoint: Endpoint | None, sampler: PunchSamp
     """Whether that UDP port of ours is reached by who was never asked."""
     if public_endpoint is not None:
         return ok("port", f"UDP {public_endpoint} is reached", port=number, address=str(public_endpoint))
-    step = f"forward UDP port {number} in the router and let it through the firewall"
+    step = (
+        f"forward UDP port {number} in the router, let it through the firewall, "
+        f"and run p2prss with --udp-port {number}"
+    )
     if sampler.firewall is Firewall.CONSISTENT:
         step += "; for listening that is not needed"
     return warning("port", f"UDP port {number} is not reached from outside", step, port=number, address=None)

@@ -14,13 +14,17 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower, kw_on
 
 
 class Ready(Event, frozen=True):
-    """The feed can be reached: by peers at ``listen``, by podcast apps at ``feed_url``."""
+    """The feed can be reached: by peers at ``listen``, by podcast apps at ``feed_url``.
+
+    ``listen`` are TCP addresses, ``udp_port`` is the port of the DHT and of the peers found there.
+    """
 
     key: str
     link: str
     feed_url: str | None
     http: str | None
     listen: list[str]
+    udp_port: int | None = None
     home: str = ""
     lan_url: str | None = None  # for phones on the local network
     lan_plain_url: str | None = None  # the same without a name

@@ -153,6 +153,7 @@ class Node:
             feed_url=f"{public}/feeds/{key}/feed.xml" if public and with_feed_url else None,
             http=self.http_url,
             listen=[str(address) for address in self.listening],
+            udp_port=self.swarm.port if self.swarm is not None else None,
             home=str(self.settings.home.path),
             lan_url=phones.feed_url(feed.key) if phones else None,
             lan_plain_url=phones.plain_feed_url(feed.key) if phones else None,

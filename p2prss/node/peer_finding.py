@@ -1,11 +1,12 @@
 """A node's part in the DHT: found by the keys of its feeds, and finding others that have them."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
 
 import trio
 
+from p2prss.errors import NetworkError
 from p2prss.net.connect.network import open_network
 from p2prss.net.dht.bootstrap import PUBLIC_BOOTSTRAPS
 from p2prss.net.exchange import Exchange
@@ -22,13 +23,20 @@ async def open_swarm(
     """A swarm that runs until the block ends, and takes its leave then; None when the DHT is not wanted.
 
     ``tell`` hears of the forwarded port, if that is wanted.
-    Raises: NetworkError when the system gives us no UDP sockets.
+    Raises: NetworkError when the system gives us no UDP sockets, or not the port that was asked for.
     """
     if not settings.dht:
         yield None
         return
     bootstraps = [str(address) for address in settings.bootstrap] or PUBLIC_BOOTSTRAPS
-    async with open_network(exchange.key_pair, bootstraps=bootstraps) as network:
+    async with AsyncExitStack() as stack:
+        opening = open_network(exchange.key_pair, bootstraps=bootstraps, port=settings.udp_port or 0)
+        try:
+            network = await stack.enter_async_context(opening)
+        except NetworkError as error:
+            if not settings.udp_port:
+                raise
+            raise NetworkError(f"{error}; end what uses it, or give another --udp-port") from error
         swarm = Swarm(network, exchange, SystemRandom())
         try:
             async with trio.open_nursery() as nursery:

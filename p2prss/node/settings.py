@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from p2prss.errors import UsageError
 from p2prss.net.address import Address
 from p2prss.node.home_paths import HomePaths
 from p2prss.serve.hosts import parse_host, parse_public_url
@@ -19,6 +20,8 @@ class NodeSettings:
     """``lan`` finds peers by key on the local network, ``dht`` everywhere, beginning at ``bootstrap``.
 
     The command line asks for both; who imports us says so, for they reach beyond this machine.
+
+    ``udp_port`` is the one of the DHT and of the peers found there; None: any free one.
 
     ``map_port`` has the router forward the ports that peers come to.
 
@@ -36,6 +39,7 @@ class NodeSettings:
     bootstrap: tuple[Address, ...] = ()  # of the DHT; empty means the public ones
     dht: bool = False
     lan: bool = False
+    udp_port: int | None = None
     map_port: bool = False
     http: Address | None = DEFAULT_HTTP
     http_may_move: bool = True
@@ -52,6 +56,7 @@ class NodeSettings:
         bootstrap: Iterable[str] = (),
         dht: bool = False,
         lan: bool = False,
+        udp_port: int | None = None,
         map_port: bool = False,
         http: str | None = None,
         no_http: bool = False,
@@ -63,8 +68,10 @@ class NodeSettings:
     ) -> "NodeSettings":
         """Settings from texts.
 
-        Raises: UsageError for an address, a host name or a URL that is none.
+        Raises: UsageError for an address, a host name or a URL that is none, or a UDP port without the DHT.
         """
+        if udp_port is not None and not dht:
+            raise UsageError("--udp-port is the port of the DHT, which --no-dht leaves out: drop one of them")
         return cls(
             home=HomePaths.find(home),
             listen=tuple(Address.parse(text, default_host="0.0.0.0") for text in listen),
@@ -72,6 +79,7 @@ class NodeSettings:
             bootstrap=tuple(Address.parse(text) for text in bootstrap),
             dht=dht,
             lan=lan,
+            udp_port=udp_port,
             map_port=map_port,
             http=None if no_http else Address.parse(http) if http else DEFAULT_HTTP,
             http_may_move=http is None,

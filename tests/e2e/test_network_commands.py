@@ -6,6 +6,7 @@ All of it on loopback: no node here knows a public one.
 
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -230,6 +231,38 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         yield mounted
 
 
+def free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+async def test_a_node_behind_a_firewall_has_the_udp_port_it_was_given(tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE):
+        async with dht_node() as first:
+            port = str(free_udp_port())
+            words = ("follow", KEY, "--no-http", "--udp-port", port, "--bootstrap", f"127.0.0.1:{first.port}")
+            async with running(*words, home=tmp_path / "home") as program:
+                assert (await program.event("ready"))["udp_port"] == int(port)
+                done = await run(*words, home=tmp_path / "other", code=3)
+                assert f"port {port}" in done.error
+                assert "another --udp-port" in done.error
+                done = await run("node", "--udp-port", port, code=3)
+                assert f":{port}" in done.error
+            async with running(*words[:3], home=tmp_path / "home") as program:
+                assert (await program.event("ready"))["udp_port"] is None  # there is no DHT
+
+
+async def test_udp_ports_that_make_no_sense(tmp_path: Path) -> None:
+    for words in (
+        ["follow", KEY, "--no-dht", "--udp-port", "49737"],
+        ["follow", KEY, "--udp-port", "65536"],
+        ["node", "--listen", "0.0.0.0:49737", "--udp-port", "49737"],
+    ):
+        await run(*words, home=tmp_path / "home", code=2)
+    assert not (tmp_path / "home").exists()
+
+
 async def test_the_doctor_in_a_network_of_one_node(tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE):
         async with dht_node() as node:
@@ -237,7 +270,7 @@ async def test_the_doctor_in_a_network_of_one_node(tmp_path: Path) -> None:
                 "doctor",
                 "--bootstrap",
                 node.lines[0]["bootstrap"],
-                "--port",
+                "--udp-port",
                 "0",
                 "--no-lan",
                 "--no-http",

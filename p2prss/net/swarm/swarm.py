@@ -77,6 +77,9 @@ class Network(Protocol):
     def dht(self) -> Dht: ...
 
     @property
+    def port(self) -> int: ...
+
+    @property
     def relays(self) -> tuple[Endpoint, ...]: ...
 
     async def wait_announced(self) -> None: ...
@@ -143,6 +146,11 @@ class Swarm:
         self._last_failure: dict[DiscoveryKey, str] = {}
         self._look_at = -inf  # when to look for a link to end
         self._wake = trio.Event()
+
+    @property
+    def port(self) -> int:
+        """The UDP port that strangers are told about."""
+        return self._network.port
 
     def join(self, topic: DiscoveryKey, *, server: bool = True, client: bool = True) -> None:
         """Be found for this topic (``server``), find others (``client``); a second time adds to the first."""
