@@ -5,6 +5,8 @@ Source: jsonfeed.org/version/1 and jsonfeed.org/version/1.1.
 """
 
 import html
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from p2prss.feed.document.rss_document import add, add_enclosure, add_image, fin
 
 _NOT_JSON_FEED: Final = "this is no feed: it is JSON, but no JSON Feed"
 MAX_JSON_NODES: Final = 500_000  # lists and objects; a feed of 5,000 items has 20,000
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _MAX_NUMBER: Final = 10**15
 
 
@@ -28,7 +31,7 @@ def from_json(text: str, *, max_items: int) -> etree._Element:
     if sum(map(text.count, "[{")) > MAX_JSON_NODES or text.count('"') > 8 * MAX_JSON_NODES:
         raise FeedFormatError(f"this feed has more than {MAX_JSON_NODES:,} JSON objects, or as many texts")
     try:
-        feed = msgspec.json.decode(text.encode("utf-8", "replace"))
+        feed = _decoded(text)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise FeedFormatError(f"{_NOT_JSON_FEED} ({str(error)[:100]})") from None
     if not isinstance(feed, dict) or "jsonfeed.org" not in _text(feed, "version"):
@@ -41,6 +44,15 @@ def from_json(text: str, *, max_items: int) -> etree._Element:
     for item in items:
         _write_item(etree.SubElement(channel, "item"), item)
     return finish(channel)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "replace"))
+    except msgspec.MsgspecError:
+        if not _SURROGATE.search(text):
+            raise
+        return json.loads(text)  # takes halves of letters, as of a text cut in the middle of an emoji
 
 
 def _write_feed(channel: etree._Element, feed: Mapping[str, Any]) -> None:

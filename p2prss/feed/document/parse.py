@@ -156,7 +156,12 @@ def parse_xml(data: bytes) -> etree._Element:
     Raises: FeedFormatError.
     """
     parser = etree.XMLParser(
-        encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, strip_cdata=False
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        strip_cdata=False,
+        collect_ids=False,  # two equal ``xml:id`` are no error of syntax
     )
     try:
         root = etree.fromstring(data, parser)

@@ -212,7 +212,7 @@ _LEAD: Final = re.compile(  # headers of HTTP, messages of the program that made
 )
 _DECLARED_NAMESPACE: Final = re.compile(
     r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)"
-    r"""|(?P<before>\sxmlns(?::[\w.-]{1,100})?\s*=\s*)(?P<uri>"[^"<]{0,1000}"|'[^'<]{0,1000}')""",
+    r"""|(?P<before>\sxmlns(?::(?P<prefix>[\w.-]{1,100}))?\s*=\s*)(?P<uri>"[^"<]{0,1000}"|'[^'<]{0,1000}')""",
     re.DOTALL,
 )
 _IN_ADDRESSES: Final = "%/:?#[]@!$&'()*+,;=~-._"
@@ -247,9 +247,14 @@ def mend(text: str) -> tuple[str, list[str]]:
 
 
 def _mend_namespace(match: re.Match[str]) -> str:
-    """An address without the blanks around it, and other letters that no address may have in it."""
+    """An address without the blanks around it, and other letters that no address may have in it.
+
+    What declares nothing, or what nobody may declare, goes.
+    """
     if match["before"] is None:
         return match[0]
+    if match["prefix"] in ("xml", "xmlns") or (match["prefix"] and not match["uri"][1:-1].strip()):
+        return ""
     quote, uri = match["uri"][0], match["uri"][1:-1]
     return f"{match['before']}{quote}{percent_encode(uri.strip(), safe=_IN_ADDRESSES)}{quote}"
 

@@ -55,7 +55,7 @@ def read_hints(channel_xml: bytes, max_age_seconds: float | None = None) -> Hint
     Source: RSS 2.0 ``ttl`` (minutes); RSS 1.0 module syndication; podcast namespace ``updateFrequency``.
     """
     floor, sy_period, period, complete = max_age_seconds or 0.0, 0.0, None, False
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, collect_ids=False)
     try:
         root = etree.fromstring(channel_xml, parser)
     except (etree.XMLSyntaxError, ValueError):

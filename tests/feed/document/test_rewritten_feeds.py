@@ -322,3 +322,11 @@ def test_comments_and_instructions_of_rdf_are_kept() -> None:
     feed = parse_feed(f"<rdf:RDF {spaces}><!-- e -->{channel}<item rdf:about='i'/></rdf:RDF>".encode())
     for one in (b"<!-- a -->", b"<?b c?>", b"<!-- d -->", b"<!-- e -->"):
         assert one in feed.channel.xml
+
+
+def test_half_a_letter_in_json_goes_and_nothing_else() -> None:
+    version = '"version":"https://jsonfeed.org/version/1.1"'
+    members = r'"title":"a\ud83d","items":[{"id":"1","title":"\ud83d\ude00"}]'
+    text = f"{{{version},{members}}}"
+    feed = parse_feed(text.encode())
+    assert (feed.channel.title, feed.items[0].title) == ("a", "\U0001f600")

@@ -67,6 +67,8 @@ def seen(data: bytes) -> Seen:
         "headers before the start": "HTTP/1.1 200 OK\r\nServer: x\r\n\r\n" + rss(ONE + TWO),
         "a byte order mark that was read as letters": "ï»¿" + rss(ONE + TWO),
         "blanks around a namespace": rss(ONE + TWO, ITUNES.replace('="', '=" ')),
+        "an empty namespace": rss(ONE.replace("<item>", '<item xmlns:x="">') + TWO + "<x:y/>"),
+        "a reserved prefix": rss(ONE + TWO, 'xmlns:xml="urn:x" xmlns:xmlns="urn:y"'),
         "blanks in a namespace": rss(ONE + TWO, 'xmlns:a="my own"'),
         "two documents": rss(ONE) + rss(TWO),
         "an item never closed": rss(ONE.replace("</item>", "") + TWO),
@@ -254,3 +256,9 @@ def test_what_is_nothing_is_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(FeedFormatError) as caught:
         parse_feed(data, url=URL)
     assert "\n" not in str(caught.value)
+
+
+def test_an_xml_id_that_stands_twice_is_no_damage() -> None:
+    feed = parse_feed(rss(f'<x xml:id="a"/><y xml:id="a"/>{ONE}').encode())
+    assert not feed.repairs
+    assert b'<x xml:id="a"/><y xml:id="a"/>' in feed.channel.xml
