@@ -20,6 +20,7 @@ from p2prss.replication.wants import Priority, SeekWant
 from p2prss.units import KIB
 from p2prss.wire.messages import Cancel, Request
 
+PROOF_BYTES = 2048  # what an answer without a block takes, about
 _SMALL_FRAME = 4 * KIB  # bytes; a block from a frame of such a size is not worth copying
 _NODE_BYTES = 200  # of memory for one node of a proof
 

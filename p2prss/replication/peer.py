@@ -146,6 +146,11 @@ class Peer:
         """Whether it has been silent and has not answered since: it gets one request at a time."""
         return self._rest > FIRST_REST
 
+    @property
+    def reliability(self) -> tuple[bool, float, int]:
+        """A key that sorts the peers we would rather ask to the front."""
+        return self.troubled, self.latency, self.flight_bytes
+
     def has_room(self, priority: Priority) -> bool:
         """Whether one more request may be sent to it; the play head may have a little more than others."""
         if self.troubled:

@@ -13,15 +13,10 @@ once per batch of messages. Source: hypercore lib/replicator.js; spec/05-replica
 from math import inf
 from typing import TYPE_CHECKING
 
-from p2prss.errors import ProofError
 from p2prss.log.merkle import Head
 from p2prss.log.proof_parts import Proof, ProofRequest
-from p2prss.log.verify import BAD_SIGNATURE
 from p2prss.replication.announcer import Announcer
-from p2prss.replication.announcing import want_reply
-from p2prss.replication.answers import exceeds, lacks
 from p2prss.replication.core import AppliedAnswer, ReplicatedCore, Verdict
-from p2prss.replication.downloads import Downloads
 from p2prss.replication.events import (
     Apply,
     Completed,
@@ -36,28 +31,16 @@ from p2prss.replication.events import (
     Truncated,
     Upgraded,
 )
-from p2prss.replication.limits import BITFIELD_HORIZON, MAX_BITFIELD_BLOCKS, Limits, UploadLimit
-from p2prss.replication.peer import Flight, Peer, PeerStatistics
+from p2prss.replication.hearing import Hearing
+from p2prss.replication.limits import Limits, UploadLimit
+from p2prss.replication.peer import Peer, PeerStatistics
 from p2prss.replication.reminders import Reminders
 from p2prss.replication.scheduler import Scheduler
 from p2prss.replication.serving import Server
-from p2prss.replication.wants import Priority, SeekWant, Wants
+from p2prss.replication.state import State
+from p2prss.replication.wants import Priority, SeekWant
 from p2prss.replication.wants import Want as BlockWant
-from p2prss.units import KIB
-from p2prss.wire.messages import (
-    BitfieldMessage,
-    Cancel,
-    Data,
-    Extension,
-    Message,
-    NoData,
-    NoDataReason,
-    Range,
-    Request,
-    Sync,
-    Unwant,
-    Want,
-)
+from p2prss.wire.messages import Message, NoDataReason, Request
 
 if TYPE_CHECKING:
     from random import Random
@@ -82,35 +65,32 @@ class Replicator:
         allow_fork: bool = True,
         upload_limit: UploadLimit | None = None,
     ) -> None:
-        limits = limits or Limits()
+        self._state = state = State(core, limits or Limits(), random, allow_fork=allow_fork)
         self._core = core
-        self._limits = limits
-        self._events: list[Event] = []
-        self._peers: dict[int, Peer] = {}
-        self._wants = Wants()
-        self._downloads = Downloads(core, limits, self._events)
-        self._scheduler = Scheduler(
-            core, self._peers, self._wants, self._downloads, self._events, random, allow_fork
+        self._events = state.events
+        self._peers = state.peers
+        self._wants = state.wants
+        self._downloads = state.downloads
+        self._scheduler = Scheduler(state)
+        self._server = Server(state, upload_limit)
+        self._announcer = Announcer(core, state.peers, state.events)
+        self._reminders = Reminders(core, state.peers)
+        self._hearing = Hearing(
+            state, self._scheduler, self._server, announcer=self._announcer, reminders=self._reminders
         )
-        self._reminders = Reminders(core, self._peers)
-        self._server = Server(core, limits, self._events, upload_limit)
-        self._head = core.head
         self._now = 0.0
         self._stored: list[int] = []  # blocks that peers brought since the last drain
-        self._announcer = Announcer(core, self._peers, self._events)
         self._knew_manifest = core.manifest is not None
         self._sync_all = False
-        self._remind: dict[int, Peer] = {}  # peers that have got blocks since the last drain
         self._stalled = False
-        self._set_head()
 
     # Peers
 
     def add_peer(self, peer: int, now: float) -> None:
         """Both sides have opened the channel, and the peer has shown that it knows the key."""
         self._now = now
-        entry = self._peers[peer] = Peer(peer, self._limits, now)
-        self._announcer.greet(entry, self._head)
+        entry = self._peers[peer] = Peer(peer, self._state.limits, now)
+        self._announcer.greet(entry, self._state.head)
 
     def remove_peer(self, peer: int, now: float) -> None:
         """The channel is closed; what the peer was asked for goes to others."""
@@ -118,7 +98,7 @@ class Replicator:
         entry = self._peers.pop(peer, None)
         if entry is not None:
             self._scheduler.leave(entry)
-            self._scheduler.lengths_changed = True
+            self._scheduler.growth.lengths_changed = True
 
     def receive(self, peer: int, message: Message, now: float) -> None:
         """Take a message; never raises for what it says (a ``Drop`` event follows at worst)."""
@@ -126,34 +106,7 @@ class Replicator:
         entry = self._peers.get(peer)
         if entry is None:
             return
-        match message:
-            case Data():
-                self._on_data(entry, message, now)
-            case Request():
-                self._reminders.heard(entry, now)
-                self._drop(entry, self._server.receive(entry, message, now))
-            case NoData():
-                self._on_no_data(entry, message, now)
-            case Cancel():
-                self._drop(entry, self._server.cancel(entry, message.request_id, now))
-            case Sync():
-                if self._charge(entry, 1):
-                    self._on_sync(entry, message)
-            case Range():
-                if self._charge(entry, 1):
-                    self._on_range(entry, message)
-            case BitfieldMessage():
-                if self._charge(entry, 1 + len(message.words) // KIB):
-                    self._on_bitfield(entry, message)
-            case Want():
-                self._on_want(entry, message)
-            case Unwant():
-                if self._charge(entry, 1):
-                    entry.interests.remove(message)
-            case Extension():
-                self._charge(entry, 1 + len(message.body) // KIB)
-            case _:
-                pass
+        self._hearing.receive(entry, message, now)
 
     def set_queued(self, peer: int, queued_bytes: int, now: float) -> None:
         """Bytes on their way out to the peer: when they are many for its link it is not answered.
@@ -172,7 +125,7 @@ class Replicator:
 
     def may_grow(self, now: float) -> bool:
         """Whether a longer log may come from the peers there are, as far as they have said."""
-        return self._scheduler.may_grow(now)
+        return self._scheduler.growth.may_come(now)
 
     @property
     def stalled(self) -> bool:
@@ -229,7 +182,7 @@ class Replicator:
         """The result of a ``Serve`` event."""
         self._now = now
         entry = self._peers.get(peer)
-        if entry is not None and not self._drop(entry, self._server.served(entry, request, answer)):
+        if entry is not None and not self._hearing.drop(entry, self._server.served(entry, request, answer)):
             self._server.pump(entry, now)
 
     def applied(self, apply: Apply, answer: AppliedAnswer, now: float) -> None:
@@ -241,7 +194,7 @@ class Replicator:
         self._end_parts(apply, verdict)
         entry = self._peers.get(apply.peer)
         if entry is not None and (verdict is Verdict.REJECTED or _resolves_doubt(entry, apply.request)):
-            self._suspect(entry, apply.request, answer.error)
+            self._hearing.suspect(entry, apply.request, answer.error, now)
         if answer.upgraded or answer.truncated_to is not None or apply.proof.manifest is not None:
             self._refresh(answer.truncated_to)
 
@@ -249,9 +202,8 @@ class Replicator:
         """An ``Apply`` event could not be carried out, for reasons of our own (a full disk)."""
         self._now = now
         self._downloads.applied(apply, Verdict.STALE)
-        self._scheduler.applied(apply.request)
-        for seek in self._wants.seeks:
-            seek.asked = False
+        self._scheduler.growth.ended(apply.request)
+        self._scheduler.seeking.start_over()
         self._scheduler.pause(now)
 
     def core_changed(self, now: float, *, truncated_to: int | None = None) -> None:
@@ -262,7 +214,7 @@ class Replicator:
         """
         self._now = now
         self._refresh(truncated_to)
-        dropped = self._announcer.catch_up(self._head.length)
+        dropped = self._announcer.catch_up(self._state.head.length)
         if dropped is not None:
             self._wants.missing_again(dropped)
             self._scheduler.stir()
@@ -275,8 +227,8 @@ class Replicator:
             self._tell_stored()
         if self._sync_all:
             self._sync_all = False
-            self._announcer.sync_all(self._head)
-        if self._remind:
+            self._announcer.sync_all(self._state.head)
+        if self._hearing.remind:
             self._remind_peers()
         self._scheduler.run(self._now)
         self._note_stall()
@@ -296,10 +248,10 @@ class Replicator:
             self._scheduler.handle_timer(now)
             for peer in list(self._peers.values()):
                 if peer.doubt is not None and peer.doubt.given_up:
-                    self._drop(peer, DropReason.BAD_PROOF)
+                    self._hearing.drop(peer, DropReason.BAD_PROOF)
         if now >= self._reminders.next_at:
-            for peer in self._reminders.take_due(self._head, now):
-                self._announcer.sync(peer, self._head, again=True)
+            for peer in self._reminders.take_due(self._state.head, now):
+                self._announcer.sync(peer, self._state.head, again=True)
         if now >= self._server.next_at:
             self._server.next_at = inf
             for peer in self._peers.values():
@@ -307,161 +259,7 @@ class Replicator:
                 if now < peer.uploads.delayed_until:
                     self._server.next_at = min(self._server.next_at, peer.uploads.delayed_until)
 
-    # What peers say
-
-    def _on_sync(self, peer: Peer, sync: Sync) -> None:
-        changed = not peer.synced or peer.fork != sync.fork or peer.length != sync.length
-        if peer.fork != sync.fork:
-            for flight in list(peer.flights.values()):  # it would only refuse them
-                self._scheduler.give_up(flight)
-            peer.holdings.cut(sync.length)
-        if not peer.synced:
-            peer.synced = True
-            self._events.append(Synced(peer.number))
-        peer.fork, peer.length, peer.acked = sync.fork, sync.length, sync.remote_length
-        peer.claimed = 0
-        peer.can_upgrade, peer.uploading = sync.can_upgrade, sync.uploading
-        peer.downloading = sync.downloading
-        peer.has_manifest = sync.has_manifest
-        peer.dry = False
-        self._scheduler.lengths_changed = True
-        if changed:
-            self._reminders.heard(peer, self._now)
-            peer.news_at = self._now
-            peer.refused_upgrade = None
-            self._wants.rewind(0, peer.number)  # a longer tree can prove more
-        if changed and sync.fork == self._head.fork and sync.length < self._head.length:
-            self._announcer.sync(peer, self._head, again=True)
-
-    def _on_range(self, peer: Peer, message: Range) -> None:
-        start, stop = message.start, message.start + message.length
-        if message.drop:
-            peer.holdings.drop(start, stop, self._bitfield_bound)
-            for flight in list(peer.flights.values()):
-                block = flight.request.block
-                if block is not None and start <= block.index < stop:
-                    self._scheduler.give_up(flight)
-        else:
-            peer.holdings.add(start, stop, self._bitfield_bound)
-            peer.claimed = max(peer.claimed, stop)
-            self._has_more(peer, start)
-
-    def _on_bitfield(self, peer: Peer, message: BitfieldMessage) -> None:
-        if message.start % 32 == 0:
-            peer.holdings.overwrite(message.start, message.words, self._bitfield_bound)
-            self._has_more(peer, message.start)
-
-    def _has_more(self, peer: Peer, start: int) -> None:
-        self._reminders.heard(peer, self._now)
-        self._remind[peer.number] = peer
-        if self._wants:
-            self._wants.rewind(start, peer.number)
-            self._scheduler.has_more(peer, self._now)
-
-    def _on_want(self, peer: Peer, want: Want) -> None:
-        reply = None
-        if peer.interests.add(want) and peer.is_news(want, self._announcer.changes):
-            core = self._core
-            reply = want_reply(want, core.bitfield, core.contiguous_length, self._head.length)
-        size = len(reply.words) if isinstance(reply, BitfieldMessage) else 0
-        if self._charge(peer, 1 + size // KIB) and reply is not None:
-            self._events.append(Send(peer.number, reply))
-
-    def _on_data(self, peer: Peer, data: Data, now: float) -> None:
-        proof = data.proof
-        nbytes = len(proof.block.value) if proof.block is not None else 0
-        flight = peer.flights.get(data.request_id)
-        if flight is None:
-            self._on_late_data(peer, data, nbytes, now)
-            return
-        self._downloads.land(flight)
-        if exceeds(flight.request, proof):
-            self._scheduler.give_up(flight)
-            self._drop(peer, DropReason.WRONG_ANSWER)
-        elif lacks(flight.request, proof):
-            self._refused(peer, flight)
-        else:
-            peer.answered(flight, nbytes, now)
-            self._downloads.arrived(flight, proof)
-
-    def _on_late_data(self, peer: Peer, data: Data, nbytes: int, now: float) -> None:
-        """An answer we no longer wait for; of use perhaps if we had only lost patience."""
-        flight = peer.take_late(data.request_id)
-        if flight is None:
-            self._charge(peer, 1 + nbytes // KIB)
-            return
-        request, given_up = flight.request, flight.given_up
-        if exceeds(request, data.proof):
-            self._drop(peer, DropReason.WRONG_ANSWER)
-            return
-        wanted = request.upgrade is not None or (
-            request.block is not None and self._wants.priority_of(request.block.index) is not None
-        )
-        if wanted and not lacks(request, data.proof):
-            self._downloads.arrived_late(flight, data.proof)
-        if given_up:
-            peer.answered(flight, nbytes, now)
-            self._scheduler.revive(peer, now)
-
-    def _on_no_data(self, peer: Peer, message: NoData, now: float) -> None:
-        flight = peer.flights.get(message.request_id)
-        if flight is None:
-            peer.take_late(message.request_id)
-            self._charge(peer, 1)
-            return
-        peer.last_answer_at = now
-        self._downloads.land(flight)
-        self._refused(peer, flight)
-
-    def _refused(self, peer: Peer, flight: Flight) -> None:
-        if flight is peer.doubt:
-            self._drop(peer, DropReason.BAD_PROOF)
-            return
-        peer.refusals += 1
-        block = flight.request.block
-        if block is not None:
-            peer.holdings.drop(block.index, block.index + 1, self._bitfield_bound)
-        self._scheduler.refused(flight)
-
-    def _suspect(self, peer: Peer, request: ProofRequest, error: ProofError | None) -> None:
-        """What a peer answered is false: drop it. But what nobody has signed as a longer version of our log
-        may be signed as another one; so first see its whole log, of which the log can tell."""
-        upgrade = request.upgrade
-        may_be_another = (
-            peer.doubt is None
-            and upgrade is not None
-            and 0 < upgrade.start <= self._head.length
-            and request.fork == peer.fork == self._head.fork
-            and peer.length > 0
-            and error is not None
-            and error.reason == BAD_SIGNATURE
-        )
-        if may_be_another:
-            peer.doubt = self._scheduler.ask_all(peer, self._now)
-        else:
-            self._drop(peer, DropReason.BAD_PROOF)
-
-    def _charge(self, peer: Peer, tokens: float) -> bool:
-        """Count a small message; False when the peer is dropped for sending too many."""
-        if peer.spend(tokens, self._now):
-            return True
-        self._drop(peer, DropReason.FLOOD)
-        return False
-
-    def _drop(self, peer: Peer, reason: DropReason | None) -> bool:
-        """Forget a peer and have it disconnected, if there is a reason to."""
-        if reason is None:
-            return False
-        if self._peers.pop(peer.number, None) is not None:
-            self._scheduler.leave(peer)
-            self._events.append(Drop(peer.number, reason))
-        return True
-
     # What we tell
-
-    @property
-    def _bitfield_bound(self) -> int:
-        return min(self._head.length + BITFIELD_HORIZON, MAX_BITFIELD_BLOCKS)
 
     def _tell_stored(self) -> None:
         """Blocks have come: tell the shell, the peers, and those who waited for them."""
@@ -473,11 +271,11 @@ class Replicator:
                 stop += 1
                 continue
             self._events.append(Stored(start, stop))
-            self._announcer.announce(start, stop, self._head.length)
+            self._announcer.announce(start, stop, self._state.head.length)
             for want in self._wants.take_completed(self._core.bitfield, start, stop):
                 self._events.append(Completed(want))
             start, stop = index, index + 1
-        self._announcer.sync_waiting(self._head)
+        self._announcer.sync_waiting(self._state.head)
 
     def _remind_peers(self) -> None:
         """Say again where we stand, to who may be able to prove its length to us now, or a longer one.
@@ -485,14 +283,15 @@ class Replicator:
         The reference looks whether it can only when it hears from us, or gets blocks from us, and keeps a
         longer log that it cannot prove to itself.
         """
-        for number, peer in self._remind.items():
+        for number, peer in self._hearing.remind.items():
             behind = peer.synced and peer.claimed > peer.length
-            if number in self._peers and (behind or self._scheduler.waits_for_proof(peer)):
-                self._announcer.sync(peer, self._head, again=True)
-        self._remind.clear()
+            if number in self._peers and (behind or self._scheduler.growth.waits_for_proof(peer)):
+                self._announcer.sync(peer, self._state.head, again=True)
+        self._hearing.remind.clear()
 
     def _note_stall(self) -> None:
-        stalled = not self._downloads.busy and self._wants.any_missing(self._core.bitfield, self._head.length)
+        length = self._state.head.length
+        stalled = not self._downloads.busy and self._wants.any_missing(self._core.bitfield, length)
         if stalled and not self._stalled:
             self._events.append(Stalled())
         self._stalled = stalled
@@ -501,7 +300,7 @@ class Replicator:
 
     def _refresh(self, truncated_to: int | None) -> None:
         """Look at the log's head, and make what follows from a new one."""
-        old, head = self._head, self._core.head
+        old, head = self._state.head, self._core.head
         if head is not old or self._knew_manifest != (self._core.manifest is not None):
             self._knew_manifest = self._core.manifest is not None
             self._sync_all = True
@@ -509,7 +308,7 @@ class Replicator:
             return
         if head.fork != old.fork or head.length < old.length:
             self._cut(_common_length(old, head) if truncated_to is None else truncated_to, old)
-        self._set_head()
+        self._scheduler.renew_head()
         self._events.append(Upgraded(head))
 
     def _cut(self, common: int, old: Head) -> None:
@@ -523,11 +322,6 @@ class Replicator:
         for run in list(self._core.bitfield.runs(common, self._core.head.length)):
             self._stored.extend(run)
 
-    def _set_head(self) -> None:
-        self._head = self._core.head
-        self._scheduler.set_head()
-        self._server.block_bytes = self._scheduler.block_bytes
-
     def _end_parts(self, apply: Apply, verdict: Verdict) -> None:
         """What rode along with the block of an answer, or came without one, is over too."""
         request = apply.request
@@ -535,18 +329,8 @@ class Replicator:
             entry = self._peers.get(apply.peer)
             if entry is not None and verdict is not Verdict.STORED:
                 entry.refused_upgrade = (entry.fork, entry.length)
-            self._scheduler.applied(request)
-        if request.seek is not None:
-            self._end_seek(request, verdict)
-
-    def _end_seek(self, request: ProofRequest, verdict: Verdict) -> None:
-        for seek in self._wants.seeks[:]:
-            if request.seek is not None and (seek.byte_offset, seek.padding) == request.seek and seek.asked:
-                if verdict in (Verdict.STORED, Verdict.STALE):
-                    self._wants.seeks.remove(seek)
-                    self._events.append(Completed(seek))
-                else:
-                    seek.asked = False
+            self._scheduler.growth.ended(request)
+        self._scheduler.seeking.end(request, verdict)
 
 
 def _resolves_doubt(peer: Peer, request: ProofRequest) -> bool:

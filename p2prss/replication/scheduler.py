@@ -1,29 +1,20 @@
 """Whom to ask for what, and when to ask somebody else.
 
-Rules: one request for a new length (and one for a higher fork) is in the air at a time, at a peer that can
-prove it from where we are. Blocks go out by priority; within a priority whoever has room takes the next
-one, so several peers share the work and fast ones do more of it. A request that takes too long is asked
-elsewhere too, soon when the play head waits for it; a peer that falls silent is left alone for a while.
+Rules: blocks go out by priority; within a priority whoever has room takes the next one, so several peers
+share the work and fast ones do more of it. A request that takes too long is asked elsewhere too, soon when
+the play head waits for it; a peer that falls silent is left alone for a while. How the log itself grows is
+the business of ``growth``.
 """
 
-from collections.abc import Mapping
 from math import inf
-from typing import TYPE_CHECKING
+from operator import attrgetter
 
-from p2prss.log.proof_parts import (
-    BlockRequest,
-    HashRequest,
-    ProofRequest,
-    SeekRequest,
-    UpgradeRequest,
-)
-from p2prss.replication.core import ReplicatedCore
-from p2prss.replication.downloads import Downloads
-from p2prss.replication.events import Event, Send
+from p2prss.log.proof_parts import BlockRequest, ProofRequest
+from p2prss.replication.events import Send
+from p2prss.replication.growth import Growth
 from p2prss.replication.limits import (
     APPLY_PAUSE,
     LOOK_INTERVAL,
-    MAX_BLOCK_BYTES,
     MAX_COPIES,
     MAX_REMOTE_WANTS,
     OVERTAKE_OTHERS,
@@ -35,57 +26,40 @@ from p2prss.replication.limits import (
 )
 from p2prss.replication.node_count import known_level, root_level
 from p2prss.replication.peer import Fetch, Flight, Peer
-from p2prss.replication.wants import Priority, SeekWant, Want, Wants, next_block
+from p2prss.replication.seeking import Seeking
+from p2prss.replication.state import State
+from p2prss.replication.wants import Priority, Want, next_block
 from p2prss.wire.messages import Want as WantMessage
 
-if TYPE_CHECKING:
-    from random import Random
-
-_PROOF_BYTES = 2048  # what an answer without a block takes, about
 _PROMOTE_BEHIND = 4  # requests in front of one before it is asked again with more priority
 
 
 class Scheduler:
-    """Decides over the requests of one log."""
+    """Decides over the requests of one log, those for a longer one and for seeks included."""
 
-    def __init__(
-        self,
-        core: ReplicatedCore,
-        peers: Mapping[int, Peer],
-        wants: Wants,
-        downloads: Downloads,
-        events: list[Event],
-        random: "Random",
-        allow_fork: bool,
-    ) -> None:
-        self.head = core.head
-        self.block_bytes = 0  # mean size of a block
+    def __init__(self, state: State) -> None:
+        self.growth = Growth(state)
+        self.seeking = Seeking(state)
         self.next_at = inf  # when to look after the requests in the air
         self.urgent = False  # something new is wanted: do not wait for a quarter of the room to be free
         self._look_into_pen = False
         self._paused_until = -inf
-        self.lengths_changed = True  # a peer's or our own, or whether somebody is being asked for his
-        self._core = core
-        self._peers = peers
-        self._wants = wants
-        self._downloads = downloads
-        self._events = events
-        self._random = random
-        self._allow_fork = allow_fork
-        self._upgrade: Flight | None = None  # asked, or its answer is being applied
-        self._reorg: Flight | None = None
-        self.set_head()
+        self._state = state
+        self._core = state.core
+        self._peers = state.peers
+        self._wants = state.wants
+        self._downloads = state.downloads
+        self.renew_head()
 
-    def set_head(self) -> None:
-        """The log has changed its head."""
-        self.head = head = self._core.head
-        self.block_bytes = min(head.byte_length // head.length, MAX_BLOCK_BYTES) if head.length else 0
+    def renew_head(self) -> None:
+        """The log may have another head."""
+        self._state.renew_head()
         self._wants.restart_scattered()
         self.stir()
 
     def stir(self) -> None:
         """Something changed that may let any peer be asked for more."""
-        self.urgent = self.lengths_changed = True
+        self.urgent = self.growth.lengths_changed = True
         for peer in self._peers.values():
             peer.dry = False
 
@@ -97,20 +71,6 @@ class Scheduler:
         else:
             self.next_at = min(self.next_at, peer.look_again_at)
 
-    def may_grow(self, now: float) -> bool:
-        """Whether a longer log is on its way, or a peer has not said yet whether it has one.
-
-        A peer that has not done in time what it seemed to promise is not waited for.
-        """
-        return (
-            self._upgrade is not None
-            or self._reorg is not None
-            or any(
-                (not peer.synced or self._ahead(peer)) and now - peer.news_at < REQUEST_TIMEOUT
-                for peer in self._peers.values()
-            )
-        )
-
     # Asking
 
     def run(self, now: float) -> None:
@@ -120,17 +80,14 @@ class Scheduler:
         if now < self._paused_until:
             self.next_at = min(self.next_at, self._paused_until)
             return
-        if self.lengths_changed:
-            self.lengths_changed = False
-            self._ask_upgrade(now)
-            self._ask_reorg(now)
+        self.growth.ask(now)
         if self._wants:
             if self._wants.seeks:
-                self._ask_seeks(now)
+                self.seeking.ask(now)
             urgent, self.urgent = self.urgent, False
             peers = list(self._peers.values())
             if urgent and len(peers) > 1:
-                peers.sort(key=_reliability)
+                peers.sort(key=attrgetter("reliability"))
             for peer in peers:
                 if not peer.dry and (urgent or peer.wants_refill):
                     self._fill(peer, now)
@@ -138,7 +95,7 @@ class Scheduler:
                 self._take_failed()
         if self._look_into_pen:
             self._look_into_pen = False
-            if any(peer.fork == self.head.fork and peer.usable(now) for peer in self._peers.values()):
+            if any(peer.fork == self._state.head.fork and peer.usable(now) for peer in self._peers.values()):
                 self._downloads.free_stranded()
         if self._downloads.in_flight and self.next_at > now + TICK:
             self.next_at = now + TICK
@@ -150,7 +107,7 @@ class Scheduler:
     def promote(self, want: Want, now: float) -> None:
         """Blocks that were asked for in passing are urgent now: ask for them again, in front of the rest."""
         blocks = self._downloads.blocks
-        span = range(want.start, max(want.start, want.stop_at(self.head.length)))
+        span = range(want.start, max(want.start, want.stop_at(self._state.head.length)))
         near = span if len(span) < len(blocks) else sorted(blocks)
         for index in near:
             fetch = blocks.get(index)
@@ -175,7 +132,7 @@ class Scheduler:
 
     def _fill(self, peer: Peer, now: float) -> None:
         """Ask a peer for blocks until it has enough to do or has no more of what is wanted."""
-        head = self.head
+        head = self._state.head
         if peer.fork != head.fork or not peer.usable(now):
             if now < peer.resting_until:
                 self.next_at = min(self.next_at, peer.resting_until)
@@ -184,7 +141,7 @@ class Scheduler:
         held, claimed = self._core.bitfield, self._downloads.blocks
         for priority in reversed(Priority):
             for want in self._wants.of(priority):
-                begin = self._begin(want, peer)
+                begin = self._state.first_index(want, peer)
                 while True:
                     if not peer.has_room(priority):
                         return
@@ -197,16 +154,11 @@ class Scheduler:
         peer.dry = True
         self._ask_announcements(peer)
 
-    def _begin(self, want: Want, peer: Peer) -> int:
-        if want.linear or want.stop is None or peer.number in want.cursors:
-            return want.start
-        return self._random.randrange(want.start, max(want.start + 1, want.stop_at(self.head.length)))
-
     def _ask_block(self, peer: Peer, index: int, priority: Priority, now: float) -> bool:
         """Ask for one block; False when the peer's tree is too short to prove it to us."""
-        length = self.head.length
+        length = self._state.head.length
         late = peer.take_late_block(index)
-        if late is not None and late.request.fork == self.head.fork:
+        if late is not None and late.request.fork == self._state.head.fork:
             self._downloads.revive(late, now)
             return True
         effort = self._downloads.efforts.get(index, 0)
@@ -223,9 +175,9 @@ class Scheduler:
             return False
         self._downloads.ask(
             peer,
-            ProofRequest(self.head.fork, BlockRequest(index, nodes)),
+            ProofRequest(self._state.head.fork, BlockRequest(index, nodes)),
             priority,
-            self.block_bytes,
+            self._state.block_bytes,
             now,
             waits_at=-1 if certain else nodes,
         )
@@ -233,7 +185,7 @@ class Scheduler:
 
     def _ask_announcements(self, peer: Peer) -> None:
         """Nothing is left to ask of a peer: have it tell us which of the wanted blocks it has or gets."""
-        length = min(self.head.length, peer.length)
+        length = min(self._state.head.length, peer.length)
         for want in self._wants:
             stop = want.stop_at(length)
             if want.missing_from >= stop or peer.holdings.has_all(want.missing_from, stop):
@@ -243,151 +195,16 @@ class Scheduler:
                     return
                 if batch not in peer.asked_batches:
                     peer.asked_batches.add(batch)
-                    self._events.append(Send(peer.number, WantMessage(batch * WANT_BLOCKS, WANT_BLOCKS)))
-
-    # A longer log
-
-    def _ahead(self, peer: Peer) -> bool:
-        """Whether a peer has a longer log, or a higher fork, than ours and may yet bring us there."""
-        if peer.refused_upgrade == (peer.fork, peer.length):
-            return False
-        if peer.fork == self.head.fork:
-            return peer.length > self.head.length
-        return self._allow_fork and peer.fork > self.head.fork and peer.length > 0
-
-    def waits_for_proof(self, peer: Peer) -> bool:
-        """Whether a peer is ahead on our fork, but has not said that it can prove it from where we are."""
-        return (
-            peer.fork == self.head.fork
-            and self._ahead(peer)
-            and not (peer.can_upgrade and peer.acked == self.head.length)
-        )
-
-    def _can_upgrade(self, peer: Peer, now: float) -> bool:
-        """Whether a peer's last sync allows to ask it for its length: a sparse reference peer that is asked
-        for a proof it cannot build destroys the connection."""
-        return (
-            peer.fork == self.head.fork
-            and self._ahead(peer)
-            and not self.waits_for_proof(peer)
-            and peer.usable(now)
-            and peer.has_room(Priority.PLAYHEAD)
-        )
-
-    def _ask_upgrade(self, now: float) -> None:
-        if self._upgrade is not None:
-            return
-        candidates = [peer for peer in self._peers.values() if self._can_upgrade(peer, now)]
-        if not candidates:
-            return
-        peer = min(candidates, key=_reliability)
-        head = self.head
-        index = None if peer.bare_upgrades else self._companion(peer)
-        block = None
-        if index is not None:
-            nodes = known_level(index, head.length, self._core.bitfield)[0] if index < head.length else 0
-            block = BlockRequest(index, nodes)
-        request = ProofRequest(
-            head.fork,
-            block=block,
-            upgrade=UpgradeRequest(head.length, peer.length - head.length),
-            manifest=self._core.manifest is None and peer.has_manifest,
-        )
-        cost = _PROOF_BYTES + (self.block_bytes if block else 0)
-        self._upgrade = self._downloads.ask(peer, request, Priority.PLAYHEAD, cost, now)
-
-    def _companion(self, peer: Peer) -> int | None:
-        """A wanted block that the peer can send along with the longer log."""
-        held, claimed = self._core.bitfield, self._downloads.blocks
-        for want in self._wants:
-            index = next_block(
-                want, peer.number, peer.holdings, held, claimed, peer.length, self._begin(want, peer)
-            )
-            if index is not None:
-                return index
-        return None
-
-    def _ask_reorg(self, now: float) -> None:
-        if self._reorg is not None or not self._allow_fork:
-            return
-        candidates = [
-            peer
-            for peer in self._peers.values()
-            if peer.fork > self.head.fork and self._ahead(peer) and peer.usable(now)
-        ]
-        if candidates:
-            peer = min(candidates, key=_reliability)
-            request = ProofRequest(
-                peer.fork,
-                upgrade=UpgradeRequest(0, peer.length),
-                manifest=self._core.manifest is None and peer.has_manifest,
-            )
-            self._reorg = self._downloads.ask(peer, request, Priority.PLAYHEAD, _PROOF_BYTES, now)
-
-    def ask_all(self, peer: Peer, now: float) -> Flight:
-        """Ask a peer to prove its log from the start, by way of the length both have."""
-        upgrade = UpgradeRequest(0, min(self.head.length, peer.length))
-        request = ProofRequest(self.head.fork, upgrade=upgrade)
-        return self._downloads.ask(peer, request, Priority.PLAYHEAD, _PROOF_BYTES, now)
-
-    # Seeking
-
-    def _ask_seeks(self, now: float) -> None:
-        for seek in self._wants.seeks:
-            span = None if seek.asked else seek.span or self._root_span(seek)
-            if span is None:
-                continue
-            start, stop = span
-            index = self._random.randrange(start, stop)
-            candidates = [
-                peer
-                for peer in self._peers.values()
-                if peer.fork == self.head.fork
-                and peer.length >= stop
-                and peer.usable(now)
-                and peer.has_room(Priority.PLAYHEAD)
-                and peer.holdings.has(index)
-            ]
-            if not candidates:
-                continue
-            peer = min(
-                candidates, key=lambda peer: (not peer.holdings.has_all(start, stop), _reliability(peer))
-            )
-            request = ProofRequest(
-                self.head.fork,
-                hash=HashRequest(2 * index, (stop - start).bit_length() - 1),
-                seek=SeekRequest(seek.byte_offset, seek.padding),
-            )
-            seek.asked = True
-            self._downloads.ask(peer, request, Priority.PLAYHEAD, _PROOF_BYTES, now, seek=seek)
-
-    def _root_span(self, seek: SeekWant) -> tuple[int, int] | None:
-        """The blocks below the root that holds the byte; None when it lies beyond the log we know."""
-        rest, start = seek.byte_offset, 0
-        for root in self.head.roots:
-            blocks = root.index - 2 * start + 1
-            size = root.size - seek.padding * blocks
-            if rest < size:
-                return start, start + blocks
-            rest -= size
-            start += blocks
-        return None
+                    self._state.events.append(
+                        Send(peer.number, WantMessage(batch * WANT_BLOCKS, WANT_BLOCKS))
+                    )
 
     # Answers, failures, time
-
-    def applied(self, request: ProofRequest) -> None:
-        """The answer to a request has been applied, or has got lost."""
-        if self._upgrade is not None and self._upgrade.request is request:
-            self._upgrade = None
-            self.lengths_changed = True
-        elif self._reorg is not None and self._reorg.request is request:
-            self._reorg = None
-            self.lengths_changed = True
 
     def give_up(self, flight: Flight) -> None:
         """A request will not be answered."""
         self._downloads.give_up(flight)
-        self.applied(flight.request)
+        self.growth.ended(flight.request)
         if flight.seek is not None:
             flight.seek.asked = False
 
@@ -413,7 +230,7 @@ class Scheduler:
             block = flight.request.block
             if (
                 block is not None
-                and flight.request.fork == self.head.fork
+                and flight.request.fork == self._state.head.fork
                 and block.index not in self._downloads.blocks
                 and not self._core.bitfield.has(block.index)
                 and self._wants.priority_of(block.index) is not None
@@ -426,7 +243,7 @@ class Scheduler:
             for flight in [flight for flight in peer.flights.values() if flight.fetch is None]:
                 self._downloads.cancel(flight)
                 self.give_up(flight)
-        self._upgrade = None
+        self.growth.cut()
         self._downloads.cut()
 
     def leave(self, peer: Peer) -> None:
@@ -466,19 +283,15 @@ class Scheduler:
                 return
             fetch = flight.fetch
             if flight.request.upgrade is not None:
-                if flight is self._upgrade and age >= OVERTAKE_OTHERS:
-                    self._overtake_upgrade(flight, now)
+                if age >= OVERTAKE_OTHERS and self.growth.can_ask_another(flight, now):
+                    flight.peer.rest(now)
+                    self._give_up_for_now(flight)
             elif fetch is not None and (flight.priority is Priority.PLAYHEAD or age >= OVERTAKE_OTHERS):
                 self._ask_again(fetch, now)
 
-    def _overtake_upgrade(self, flight: Flight, now: float) -> None:
-        if any(self._can_upgrade(peer, now) for peer in self._peers.values() if peer is not flight.peer):
-            flight.peer.rest(now)
-            self._give_up_for_now(flight)
-
     def _ask_again(self, fetch: Fetch, now: float) -> None:
         """Ask one more peer for a block."""
-        if len(fetch.flights) >= MAX_COPIES or self.head.length <= fetch.index:
+        if len(fetch.flights) >= MAX_COPIES or self._state.head.length <= fetch.index:
             return
         asked = [flight.peer for flight in fetch.flights]
         urgent = any(flight.priority is Priority.PLAYHEAD for flight in fetch.flights)
@@ -487,7 +300,7 @@ class Scheduler:
             peer
             for peer in self._peers.values()
             if peer not in asked
-            and peer.fork == self.head.fork
+            and peer.fork == self._state.head.fork
             and peer.length > fetch.index
             and peer.usable(now)
             and peer.holdings.has(fetch.index)
@@ -495,9 +308,4 @@ class Scheduler:
             and (urgent or peer.dry)
         ]
         if candidates:
-            self._ask_block(min(candidates, key=_reliability), fetch.index, priority, now)
-
-
-def _reliability(peer: Peer) -> tuple[bool, float, int]:
-    """A key that sorts the peers we would rather ask to the front."""
-    return peer.troubled, peer.latency, peer.flight_bytes
+            self._ask_block(min(candidates, key=attrgetter("reliability")), fetch.index, priority, now)

@@ -8,15 +8,14 @@ link gets its answers bit by bit. Non-goal: fairness between logs (the shell's b
 from math import inf
 
 from p2prss.log.proof_parts import Proof
-from p2prss.replication.core import ReplicatedCore
-from p2prss.replication.events import DropReason, Event, Send, Serve
+from p2prss.replication.events import DropReason, Send, Serve
 from p2prss.replication.limits import (
     MAX_INVALID_REQUESTS,
     WASTED_BYTES,
-    Limits,
     UploadLimit,
 )
 from p2prss.replication.peer import Peer
+from p2prss.replication.state import State
 from p2prss.wire.messages import Data, NoData, NoDataReason, Request
 
 _PROOF_BYTES = 1024  # what an answer without a block, or the proof of one with, takes
@@ -25,14 +24,11 @@ _PROOF_BYTES = 1024  # what an answer without a block, or the proof of one with,
 class Server:
     """Answers the peers of one log, as far as room and the upload limit allow."""
 
-    def __init__(
-        self, core: ReplicatedCore, limits: Limits, events: list[Event], upload_limit: UploadLimit | None
-    ) -> None:
+    def __init__(self, state: State, upload_limit: UploadLimit | None) -> None:
         self.next_at = inf  # when a request that the upload limit has delayed may go on
-        self.block_bytes = 0  # mean size of a block
-        self._core = core
-        self._limits = limits
-        self._events = events
+        self._state = state
+        self._core = state.core
+        self._events = state.events
         self._upload_limit = upload_limit
 
     def receive(self, peer: Peer, request: Request, now: float) -> DropReason | None:
@@ -82,7 +78,7 @@ class Server:
         """Hand waiting requests to the shell, as many as there is room for."""
         queue = peer.uploads
         while len(queue) and now >= queue.delayed_until:
-            cost = _PROOF_BYTES + (self.block_bytes if queue.peek().proof.block is not None else 0)
+            cost = _PROOF_BYTES + (self._state.block_bytes if queue.peek().proof.block is not None else 0)
             if not queue.has_room(cost):
                 return
             delay = self._upload_limit.grant(peer.number, cost, now) if self._upload_limit else 0.0
