@@ -7,7 +7,6 @@ visible in a step of their own, so an interrupted run keeps every finished episo
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -17,10 +16,9 @@ import trio
 
 from p2prss.errors import DiskFullError, FetchError, P2prssError, RefusedError, TryAgainError
 from p2prss.feed.archive.pinning import address_key, file_key, without_twins
-from p2prss.feed.archive.records import ArchivedItem, Asset, CapturePolicy, Recapture
-from p2prss.feed.archive.writer import FeedWriter, NewFile
+from p2prss.feed.archive.records import ArchivedItem, Asset, Recapture
+from p2prss.feed.archive.writer import NewFile
 from p2prss.feed.media_types import STREAMS, settle, sniff
-from p2prss.feed.mirroring.capture_memory import CaptureMemory
 from p2prss.feed.mirroring.changes import with_record
 from p2prss.feed.mirroring.policy import (
     Announced,
@@ -33,10 +31,11 @@ from p2prss.feed.mirroring.policy import (
     within,
 )
 from p2prss.feed.mirroring.recapture import DYNAMIC, Recaptures
-from p2prss.feed.mirroring.report import MediaFailed, MediaStored, MirrorEvent, MirrorReport
+from p2prss.feed.mirroring.report import MediaFailed, MediaStored
 from p2prss.feed.mirroring.shelf import Shelf
+from p2prss.feed.mirroring.update import Update
 from p2prss.feed.model import Role
-from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries
+from p2prss.feed.origin.fetch import Fetched
 from p2prss.feed.origin.url import redact
 
 DOWNLOADS: Final = 2  # items at a time
@@ -46,33 +45,26 @@ Ask = Callable[[Announced], Awaitable[bool]]
 
 
 class Capture:
-    """The media of one update; what it did goes into ``report`` and to ``tell``."""
+    """The media of one update.
+
+    Args: may_fetch: asked before much is fetched; shelves: asked for each file before it is fetched.
+    """
 
     def __init__(
-        self,
-        writer: FeedWriter,
-        fetcher: Fetcher,
-        folder: Path,
-        policy: CapturePolicy,
-        retries: Retries,
-        may_fetch: Ask | None,
-        now: Callable[[], datetime],
-        tell: Callable[[MirrorEvent], None],
-        report: MirrorReport,
-        memory: CaptureMemory,
-        shelves: Sequence[Shelf] = (),
+        self, update: Update, *, may_fetch: Ask | None = None, shelves: Sequence[Shelf] = ()
     ) -> None:
-        self._writer = writer
-        self._fetcher = fetcher
-        self._folder = folder
-        self._policy = policy
-        self._retries = retries
+        self._update = update
+        self._writer = update.writer
+        self._fetcher = update.fetcher
+        self._folder = update.folder
+        self._policy = update.policy
+        self._retries = update.retries
+        self._memory = update.memory
+        self._now = update.now
+        self._tell = update.tell
+        self._report = update.report
         self._may_fetch = may_fetch
-        self._now = now
-        self._tell = tell
-        self._report = report
-        self._memory = memory
-        self._shelves = shelves  # asked for each file before it is fetched
+        self._shelves = shelves
         self._full: DiskFullError | None = None  # why nothing more is fetched
 
     async def run(self) -> None:
@@ -88,17 +80,7 @@ class Capture:
             return
         if jobs:
             await self._run_jobs(jobs)
-        await Recaptures(
-            writer,
-            self._fetcher,
-            self._folder,
-            policy,
-            self._retries,
-            self._now,
-            self._tell,
-            self._report,
-            self._memory,
-        ).run()
+        await Recaptures(self._update).run()
 
     async def _may_run(self, jobs: Sequence[ArchivedItem | None]) -> bool:
         what = announced([asset for job in jobs for asset in self._missing(self._files_of(job))])

@@ -50,6 +50,7 @@ from p2prss.feed.mirroring.report import (
     SourceDoubted,
 )
 from p2prss.feed.mirroring.shelf import MadeFeed, Shelf
+from p2prss.feed.mirroring.update import Update
 from p2prss.feed.model import MAX_URL_LENGTH, Channel, Role
 from p2prss.feed.origin.fetch import Access, Fetcher, Retries, Validators
 from p2prss.feed.origin.url import public_url, secrets_of
@@ -169,19 +170,18 @@ class Mirror:
                     new := MirrorState(url, known.etag, known.last_modified, fetcher.source_was_public, pages)
                 ) != state:
                     self._save_state(new)  # all that it stands for is written; media is looked for anyway
-                capture = Capture(
-                    writer,
-                    fetcher,
-                    folder,
-                    self._policy,
-                    self._retries,
-                    self._may_fetch,
-                    self._now,
-                    tell,
-                    report,
-                    memory,
-                    self._shelves,
+                update = Update(
+                    writer=writer,
+                    fetcher=fetcher,
+                    folder=folder,
+                    policy=self._policy,
+                    retries=self._retries,
+                    memory=memory,
+                    now=self._now,
+                    tell=tell,
+                    report=report,
                 )
+                capture = Capture(update, may_fetch=self._may_fetch, shelves=self._shelves)
                 try:
                     await capture.run()
                 finally:

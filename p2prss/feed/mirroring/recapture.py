@@ -6,24 +6,21 @@ other bytes is told from inserted advertisements by asking once more: there, eve
 """
 
 import shutil
-from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from p2prss.errors import FetchError, RefusedError, TryAgainError
 from p2prss.feed.archive.pinning import is_extra, superseded, with_extras
-from p2prss.feed.archive.records import ArchivedItem, Asset, CapturePolicy, Recapture
-from p2prss.feed.archive.writer import FeedWriter, NewFile
+from p2prss.feed.archive.records import ArchivedItem, Asset, Recapture
+from p2prss.feed.archive.writer import NewFile
 from p2prss.feed.media_types import STREAMS, settle, sniff
-from p2prss.feed.mirroring.capture_memory import CaptureMemory
 from p2prss.feed.mirroring.changes import with_record
 from p2prss.feed.mirroring.policy import limit_of, room_left, within
-from p2prss.feed.mirroring.report import CapturesDiffer, MediaFailed, MediaStored, MirrorEvent, MirrorReport
+from p2prss.feed.mirroring.report import CapturesDiffer, MediaFailed, MediaStored
+from p2prss.feed.mirroring.update import Update
 from p2prss.feed.model import Role
-from p2prss.feed.origin.fetch import Fetched, Fetcher, Retries, Validators
+from p2prss.feed.origin.fetch import Fetched, Retries, Validators
 from p2prss.feed.origin.url import redact
 from p2prss.units import KIB
 
@@ -37,27 +34,16 @@ BESIDE: Final = "recapture"  # note of a further capture that is kept beside the
 class Recaptures:
     """The further captures of one update."""
 
-    def __init__(
-        self,
-        writer: FeedWriter,
-        fetcher: Fetcher,
-        folder: Path,
-        policy: CapturePolicy,
-        retries: Retries,
-        now: Callable[[], datetime],
-        tell: Callable[[MirrorEvent], None],
-        report: MirrorReport,
-        memory: CaptureMemory,
-    ) -> None:
-        self._writer = writer
-        self._fetcher = fetcher
-        self._path = folder / "again"
-        self._policy = policy
-        self._retries = retries
-        self._now = now
-        self._tell = tell
-        self._report = report
-        self._memory = memory
+    def __init__(self, update: Update) -> None:
+        self._path = update.folder / "again"
+        self._writer = update.writer
+        self._fetcher = update.fetcher
+        self._policy = update.policy
+        self._retries = update.retries
+        self._memory = update.memory
+        self._now = update.now
+        self._tell = update.tell
+        self._report = update.report
 
     async def run(self) -> None:
         """Capture what is due, newest first, and ask about a few others."""

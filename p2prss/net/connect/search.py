@@ -74,7 +74,6 @@ class Search:
     """One search for a server; ``run`` it once."""
 
     def __init__(self, dht: DhtNode, public_key: PublicKey, handshake: ClientHandshake) -> None:
-        self.bad_replies = 0  # that did not decrypt, or made no sense
         self._dht = dht
         self._public_key = public_key
         self._target = peer_target(public_key)
@@ -175,7 +174,6 @@ class Search:
                 return None
             outcome = self._handshake.receive(envelope.noise)
         except RemoteProtocolError:
-            self.bad_replies += 1
-            return None
+            return None  # it did not decrypt, or made no sense
         server_address = envelope.peer_address or candidate
         return Answer(outcome, candidate, server_address, response.reply.to, response.socket)

@@ -72,11 +72,6 @@ class PunchSampler:
         """Stand by the judgement: the other side was told."""
         self.frozen = True
 
-    def unfreeze(self) -> None:
-        """Judge again, with what came in the meantime."""
-        self.frozen = False
-        self._judge()
-
     def _judge(self) -> None:
         if not self._firewalled:
             self.firewall, self.addresses = Firewall.OPEN, None
