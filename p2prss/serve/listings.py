@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Final, Protocol
+from urllib.parse import urljoin
 from xml.sax.saxutils import escape
 
 import trio
@@ -133,6 +134,7 @@ class OneShow:
         key = format_key(self._feed.key)
         complete = replace(
             serving,
+            links_base=_links_base(info),
             links={f"hyper://{key}/": f"{base_url}/shows/{key}"},
             origin_url=as_xml_text(info.origin_url),
             base_url=as_xml_text(info.base_url),
@@ -201,6 +203,14 @@ class AllShows:
             f"{base_url}{image}" if image else "",
         )
         return replace(own, base_url=own.base_url or as_xml_text(entry.info.base_url), show=show)
+
+
+def _links_base(info: FeedInfo) -> str:
+    """Where the feed of a site stood in the web, for relative addresses of its pages."""
+    try:
+        return as_xml_text(urljoin(info.site.base_url, info.site.feed)) if info.site else ""
+    except ValueError:
+        return ""
 
 
 def _state_of(feed: ServedFeed) -> str:

@@ -85,9 +85,11 @@ class CapturePolicy(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class SiteInfo(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The pages under ``/site``; ``base_url`` is where they stood in the web, if that is known."""
+    """The pages under ``/site``; ``base_url`` is where they stood in the web, if that is known, and ``feed``
+    the address of their feed from there."""
 
     base_url: Url = ""
+    feed: Url = ""
     files: Size = 0
     bytes: Size = 0
 

@@ -98,7 +98,8 @@ class Serving:
 
     ``pages``: RFC 5005 relation -> URL; ``block`` asks directories not to list the copy;
     ``may_mirror`` takes p2prss out of that, so that the copy can be published from where it lies;
-    ``links``: address of a page in the channel's ``link`` -> one that a browser opens here.
+    ``links``: address of a page in the channel's ``link`` -> one that a browser opens here;
+    ``links_base``: where relative addresses of pages start, if those of files have no such place.
     """
 
     feed_url: str
@@ -109,6 +110,7 @@ class Serving:
     block: bool = True
     may_mirror: bool = False
     links: Mapping[str, str] = field(default_factory=dict)
+    links_base: str = ""
 
 
 def render_feed(channel_xml: bytes, items: Iterable[ItemSource], serving: Serving | None = None) -> bytes:
@@ -181,7 +183,8 @@ def _take_away(mark: etree._Element) -> None:
 
 
 def _serve_item(item: etree._Element, source: ItemSource, serving: Serving) -> None:
-    rewrite_addresses(item, source.base_url or serving.base_url, source.replacements)
+    base_url = source.base_url or serving.base_url
+    rewrite_addresses(item, base_url, source.replacements, base_url or serving.links_base)
     guid = date = None
     for child in item:
         name = name_of(child)
@@ -206,7 +209,8 @@ def _serve_channel(root: etree._Element, channel: etree._Element, serving: Servi
     for style in list(root.itersiblings(etree.PI, preceding=True)):
         if getattr(style, "target", "") == "xml-stylesheet":
             _drop_before_root(style)  # a stranger's script would run under our own address
-    rewrite_addresses(channel, serving.base_url, serving.replacements)
+    links_base = serving.base_url or serving.links_base
+    rewrite_addresses(channel, serving.base_url, serving.replacements, links_base)
     present = {plain_name(child.tag) for child in channel if isinstance(child.tag, str) and text_of(child)}
     for child in list(channel):
         if isinstance(child.tag, str) and _is_replaced(child, serving):
@@ -263,9 +267,12 @@ def _drop_before_root(node: etree._Element) -> None:
 
 
 def rewrite_addresses(
-    element: etree._Element, base_url: str, replacements: Mapping[str, Replacement]
+    element: etree._Element, base_url: str, replacements: Mapping[str, Replacement], links_base: str = ""
 ) -> None:
-    """Write new addresses where there are some, and absolute ones everywhere."""
+    """Write new addresses where there are some, and absolute ones everywhere.
+
+    Args: links_base: where relative addresses of pages start; those of files start at ``base_url``.
+    """
     for one, place in list(places_in(element)):
         written = address_at(one, place)
         if not written:
@@ -287,8 +294,8 @@ def rewrite_addresses(
         if mime_type and new.mime_type:
             holder.set(mime_type, new.mime_type)
     for one, attribute, written in list(relative_links_in(element)):
-        address = resolve(base_of(one, base_url), written)
-        if is_absolute(address):  # a local source has no address to start from
+        address = resolve(base_of(one, links_base), written)
+        if is_absolute(address):  # most local sources have no address to start from
             _write(one, attribute, address)
     for one, attribute in list(texts_in(element)):
 

@@ -37,6 +37,7 @@ from p2prss.feed.sources.folder import (
     opened,
     read_file,
     read_piece,
+    shown,
 )
 from p2prss.feed.sources.show import KnownFile, Memory
 from p2prss.units import GB, MB
@@ -44,10 +45,12 @@ from p2prss.units import GB, MB
 MAX_SITE_FILES: Final = 20_000
 MAX_SITE_BYTES: Final = 4 * GB  # of all pages and what they show
 MAX_SITE_FILE_BYTES: Final = 1 * GB
+MAX_NOTICES: Final = 20  # of files that are left out
 MAX_INDEX_BYTES: Final = 4 * MB  # of the page that is searched for the address of its feed
 FEED_NAMES: Final = ("feed.xml", "index.xml", "rss.xml", "atom.xml", "podcast.xml", "feed.rss", "feed.atom")
 
 _FEED_TYPES: Final = frozenset({"application/rss+xml", "application/atom+xml"})
+_ENCLOSURE: Final = re.compile(rb"<(?:\w+:)?enclosure\s|\srel\s*=\s*[\"']enclosure[\"']")
 _FEED_START: Final = re.compile(rb"<(?:\w+:)?(?:rss|feed|RDF)[\s>]")
 
 
@@ -67,7 +70,8 @@ class SiteSource:
         ""  # where the site stands in the web, with a slash at the end; empty if that is not known
     )
     _files: list[FoundFile] = field(default_factory=list)
-    notices: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()  # of the last look; at first what is to be told with it
+    _told: set[str] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -89,13 +93,26 @@ class SiteSource:
     async def write_pages(self, writer: FeedWriter) -> None:
         """Bring ``/site`` up to date. Raises: FeedFormatError when the site is too large."""
         if self.with_pages:
-            await _Pages(self.root, self._files, writer, self.state).write(self.base_url)
+            pages = _Pages(self.root, self._files, writer, self.state)
+            await pages.write(self.base_url, address_of(self.feed_path)[:MAX_URL_LENGTH])
 
     def _read(self, into: Path) -> Fetched:
         self._files = list_files(self.root)
+        self._tell()
         data = read_file(self.root, self.feed_path, MAX_FEED_BYTES)
         self.base_url = self._find_base(data)
         return copy_file(self.root, self.feed_path, into, MAX_FEED_BYTES)
+
+    def _tell(self) -> None:
+        """Tell what is left out, once."""
+        large = [file.path for file in self._files if file.byte_length > MAX_SITE_FILE_BYTES]
+        new = [
+            f"left out of the pages: {shown(path)} is larger than {MAX_SITE_FILE_BYTES} bytes"
+            for path in large[:MAX_NOTICES]
+        ]
+        texts = [*([] if self._told else self.notices), *new]
+        self.notices = tuple(text for text in texts if text not in self._told)
+        self._told |= set(texts)
 
     def _find_base(self, feed: bytes) -> str:
         """Where the site stands: what its page says of its feed, else the feed's own link."""
@@ -129,10 +146,14 @@ def find_site(root: Path, state: StateStore) -> SiteSource | None:
     files = {file.path for file in list_files(root)}
     with_pages = "index.html" in files
     names = [path for url in feed_links(root) if (path := _local(url, files))] if with_pages else []
-    for name in (*names, *(name for name in FEED_NAMES if name in files)):
-        if _is_feed(root, name):
-            return SiteSource(root, name, state, with_pages)
-    return None
+    usual = (name for name in FEED_NAMES if name in files)
+    feeds = [name for name in dict.fromkeys((*names, *usual)) if _is_feed(root, name)]
+    if not feeds:
+        return None
+    feed = next((name for name in feeds if _has_media(root, name)), feeds[0])
+    others = ", ".join(name for name in feeds if name != feed)[:200]
+    told = (f"published is {feed}, not the site's other feeds ({others})",) if others else ()
+    return SiteSource(root, feed, state, with_pages, notices=told)
 
 
 def feed_links(root: Path) -> list[str]:
@@ -165,6 +186,14 @@ def _is_web(url: str) -> bool:
         return False
 
 
+def _has_media(root: Path, path: str) -> bool:
+    """Whether a feed is a podcast: a blog has one feed of all its posts and one of its episodes."""
+    try:
+        return _ENCLOSURE.search(read_file(root, path, MAX_FEED_BYTES)) is not None
+    except FetchError:
+        return False
+
+
 def _is_feed(root: Path, path: str) -> bool:
     try:
         with opened(root, path) as descriptor:
@@ -184,7 +213,7 @@ class _Pages:
         self._known = _remembered(state.load())
         self._hashes: dict[str, KnownFile] = {}
 
-    async def write(self, base_url: str) -> None:
+    async def write(self, base_url: str, feed: str) -> None:
         size = sum(file.byte_length for file in self._files)
         if len(self._files) > MAX_SITE_FILES or size > MAX_SITE_BYTES:
             raise FeedFormatError(
@@ -215,7 +244,7 @@ class _Pages:
             if entry.blob is not None and _digest_of(entry) not in self._writer.media:
                 await drive.clear(entry)
         if self._writer.info is not None:
-            info = SiteInfo(base_url=base_url, files=len(self._files), bytes=size)
+            info = SiteInfo(base_url=base_url, feed=feed, files=len(self._files), bytes=size)
             self._writer.info = msgspec.structs.replace(self._writer.info, site=info)
         if self._hashes != self._known:
             self._state.save(msgspec.json.encode(Memory(files=self._hashes)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2prss.errors import FeedFormatError
+from p2prss.feed.document.render import ItemSource, Serving, render_feed
 from p2prss.feed.sources import site as site_module
 from p2prss.feed.sources.site import SiteSource, find_site
 from tests.fakes.studio import MemoryState, Studio
@@ -114,6 +115,55 @@ def test_a_feed_of_another_name_is_found_by_its_link(tmp_path: Path) -> None:
     (folder / "feeds").mkdir()
     (folder / "feeds" / "all.atom").write_text('<feed xmlns="http://www.w3.org/2005/Atom"></feed>')
     assert found(folder).feed_path == "feeds/all.atom"
+
+
+def test_of_several_feeds_the_podcast_is_published(tmp_path: Path) -> None:
+    head = (
+        '<link rel="alternate" type="application/atom+xml" href="/blog/atom.xml">'
+        '<link rel="alternate" type="application/rss+xml" href="https://site.example/blog/feeds/pod.rss">'
+    )
+    folder = make(tmp_path / "site", enclosure="", head=head)
+    (folder / "atom.xml").write_text('<feed xmlns="http://www.w3.org/2005/Atom"><title>Blog</title></feed>')
+    assert found(folder).feed_path == "atom.xml"
+    (folder / "feeds").mkdir()
+    (folder / "feeds" / "pod.rss").write_text(FEED.format(enclosure=ENCLOSURE))
+    made = found(folder)
+    assert made.feed_path == "feeds/pod.rss"
+    assert made.notices == ("published is feeds/pod.rss, not the site's other feeds (atom.xml, index.xml)",)
+
+
+async def test_relative_links_of_a_site_lead_to_where_it_stands(tmp_path: Path, studio: Studio) -> None:
+    folder = make(
+        tmp_path / "site", enclosure='<link>../posts/1.html</link><enclosure url="../audio/one%20two.mp3"/>'
+    )
+    (folder / "feeds").mkdir()
+    (folder / "index.xml").rename(folder / "feeds" / "all.rss")
+    page = '<link rel="alternate" type="application/rss+xml" href="https://site.example/blog/feeds/all.rss">'
+    (folder / "index.html").write_text(page)
+    await look(studio, found(folder))
+    info = await studio.archive.info()
+    assert info.site is not None
+    assert (info.site.base_url, info.site.feed) == ("https://site.example/blog/", "feeds/all.rss")
+    (item,) = await studio.archive.items()
+    assert item.assets[0].path is not None
+    source = ItemSource(await studio.archive.item_xml(item))
+    serving = Serving("http://here/feed.xml", links_base=info.site.base_url + info.site.feed)
+    served = render_feed(await studio.archive.channel(), [source], serving)
+    assert b"<link>https://site.example/blog/posts/1.html</link>" in served
+    assert b'url="../audio/one%20two.mp3"' in served  # until it is captured; of files the folder is the place
+
+
+async def test_files_too_large_for_pages_are_told_once(
+    tmp_path: Path, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site_module, "MAX_SITE_FILE_BYTES", 20_000)
+    folder = make(tmp_path / "site")
+    (folder / "disk.iso").write_bytes(b"x" * 20_001)
+    made = found(folder)
+    assert "/site/disk.iso" not in await look(studio, made)
+    assert made.notices == ("left out of the pages: 'disk.iso' is larger than 20000 bytes",)
+    await look(studio, made)
+    assert made.notices == ()
 
 
 async def test_a_folder_with_a_feed_but_no_page_is_that_feed(tmp_path: Path, studio: Studio) -> None:
