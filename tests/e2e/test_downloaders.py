@@ -34,6 +34,16 @@ async def test_aria2_downloads_in_eight_segments(long_show: Show, start: Start, 
     assert await hashes_of(folder.glob("*.mp3")) == long_show.hashes
 
 
+async def test_axel_downloads_in_eight_parts(small_show: Show, start: Start, tmp_path: Path) -> None:
+    feed_url = await follow_partly(small_show, start, tmp_path)
+    folder = tmp_path / "axel"
+    folder.mkdir()
+    for one in await served(feed_url):
+        path = folder / one.url.rpartition("/")[2]
+        await run_client("axel", "--quiet", "-n", "8", "-o", path, one.url, environ={"HOME": str(tmp_path)})
+    assert await hashes_of(folder.glob("*.mp3")) == small_show.hashes
+
+
 @pytest.mark.parametrize(
     "command",
     [
