@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from p2prss.codec.compact import Reader, Writer
 from p2prss.crypto.hashes import HASH_SIZE
-from p2prss.crypto.keys import CoreKey, KeyPair
+from p2prss.crypto.keys import CoreKey, KeyPair, PublicKey
 from p2prss.crypto.namespaces import TREE
 from p2prss.crypto.signatures import SIGNATURE_SIZE, sign, verify
 from p2prss.errors import DecodeError, LocalProtocolError, ProofError
@@ -114,6 +114,10 @@ class Authority:
             raise LocalProtocolError(f"{self._effective.quorum} signers must sign this core")
         part = self.sign_part(head, key_pair)
         return part.signature if self._bare else self.assemble([part])
+
+    def has_signer(self, public_key: PublicKey) -> bool:
+        """Whether this key signs, alone or with others."""
+        return any(signer.public_key == public_key for signer in self._effective.signers)
 
     def sign_part(self, head: Head, key_pair: KeyPair) -> PartialSignature:
         """One signer's part of a head's signature; LocalProtocolError when the pair is no signer's."""

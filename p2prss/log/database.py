@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from p2prss.errors import DiskFullError, SchemaError, StorageError
+from p2prss.errors import CorruptLogError, DiskFullError, SchemaError, StorageError
 from p2prss.log.disk import Disk, disk_errors
 from p2prss.units import KIB, MIB
 
@@ -156,13 +156,12 @@ class Database:
             raise SchemaError(
                 f"{self._path} has schema {version}, this version of p2prss knows {SCHEMA_VERSION} at most"
             )
+        if version == 0:  # we make ours whole, or not at all
+            raise CorruptLogError(f"{self._path} is empty: restore the home from a backup")
         if self._read_only and version < SCHEMA_VERSION:
             raise SchemaError(
                 f"{self._path} has schema {version}: start a node there once to bring it up to date"
             )
-        if version == 0:
-            self._run(SCHEMA, SCHEMA_VERSION)
-            return
         if version < SCHEMA_VERSION:
             self._back_up(version)
         for step in range(version, SCHEMA_VERSION):
@@ -234,6 +233,8 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         # Where SQLite cannot map or grow its shared index for want of room, it speaks of an I/O error only.
         if code == sqlite3.SQLITE_IOERR and _is_full(path.parent):
             raise DiskFullError(f"{path.name}: the disk is full") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise CorruptLogError(f"{path} is damaged ({error}): restore the home from a backup") from error
         raise (DiskFullError if code == sqlite3.SQLITE_FULL else StorageError)(
             f"{path.name}: {error}"
         ) from error

@@ -42,6 +42,9 @@ MAX_BLOCK_BYTES: Final = 15 * MIB
 """Source: hypercore lib/core.js; the reference appends no larger block. None is taken from peers either."""
 
 NOT_OURS: Final = "this log is not ours to write"
+OTHER_KEY: Final = (
+    "the secret key here is not the one that this feed is signed with: restore keys/primary from a backup"
+)
 FROZEN: Final = (
     "two versions that exclude each other are signed with this feed's key;"
     " what is here stays, but it is neither changed nor shared any more"
@@ -76,7 +79,10 @@ class Log:
         self._head = storage.head
         self._authority = self._stored_authority()
         for number, page in storage.bitfield_pages():
-            self.bitfield.load_page(number, page)
+            try:
+                self.bitfield.load_page(number, page)
+            except ValueError as error:
+                raise CorruptLogError(f"what is stored of the blocks held is damaged: {error}") from None
         self._contiguous_length = self.bitfield.first_unset()
         self.frozen = False  # set by the store: the log is in conflict, nothing is added to it any more
         if manifest is not None and self._authority.manifest is None:
@@ -217,6 +223,8 @@ class Log:
             raise ConflictError(FROZEN)
         if self.key_pair is None:
             raise LocalProtocolError(NOT_OURS)
+        if not self._authority.has_signer(self.key_pair.public_key):
+            raise CorruptLogError(OTHER_KEY)
         return self.key_pair
 
     def _sign(self, head: Head, key_pair: KeyPair) -> Head:

@@ -1,9 +1,11 @@
 """All logs of a home on its disk: ``store.sqlite`` beside the data files, and the records of other parts."""
 
+import os
 import shutil
 from pathlib import Path
 
 from p2prss.crypto.keys import CoreKey, DiscoveryKey, Namespace
+from p2prss.errors import CorruptLogError
 from p2prss.log.data_file import STAT_BLOCK_BYTES
 from p2prss.log.database import Database
 from p2prss.log.disk import Disk, disk_errors
@@ -18,7 +20,13 @@ class SqliteBackend:
 
     def __init__(self, home: Path, *, disk: Disk | None = None, read_only: bool = False) -> None:
         self._directory = home / "cores"
-        self.database = Database(home / "store.sqlite", read_only=read_only)
+        path = home / "store.sqlite"
+        if not read_only and not os.path.lexists(path) and _has_entries(self._directory):
+            raise CorruptLogError(
+                f"{path} is missing, but blocks of feeds are in {self._directory}: restore it from a backup,"
+                " or move that folder away to begin anew"
+            )
+        self.database = Database(path, read_only=read_only)
         self._shared = SharedFiles(self.database, PageCache(), OpenFiles(), disk or Disk())
 
     def entries(self) -> list[CoreEntry]:
@@ -95,6 +103,13 @@ class SqliteBackend:
     def close(self) -> None:
         self.database.close()
         self._shared.files.close()
+
+
+def _has_entries(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _entry(key: bytes, discovery_key: bytes, namespace: bytes | None, name: str | None) -> CoreEntry:

@@ -29,6 +29,8 @@ from p2prss.log.proof_parts import TreeNode
 from p2prss.log.storage import MAX_STORED_LENGTH, Change, Staged, fitting
 from p2prss.units import MIB
 
+MAX_FILE_BYTES: Final = 2**62  # that a system can address
+MAX_EXTENT_BYTES: Final = 256 * MIB  # of one block; those we store are much smaller
 COMPACT_BYTES: Final = 4 * MIB  # of room to be won: less is not worth copying a file
 
 _ROOT: Final = Struct("<QQ32s")  # tree index, size, hash
@@ -292,8 +294,13 @@ class SqliteStorage:
 
 
 def _extent(slot: tuple[int, int]) -> Extent | None:
-    """What a slot of an extent page says; offsets are stored plus one, so that zeros mean none."""
+    """What a slot of an extent page says; offsets are stored plus one, so that zeros mean none.
+
+    One that no file can have is of a damaged page: it counts as no bytes, which fail every hash.
+    """
     offset, length = slot
+    if offset > MAX_FILE_BYTES or length > MAX_EXTENT_BYTES:
+        return Extent(0, 0)
     return Extent(offset - 1, length) if offset else None
 
 

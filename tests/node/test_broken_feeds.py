@@ -168,6 +168,48 @@ async def test_a_log_that_cannot_be_opened_is_told_and_the_others_are_there(
     assert [feed.key for feed in await list_feeds(home)] == [fine]
 
 
+@pytest.mark.parametrize(
+    ("table", "page"),
+    [("extent_page", b"\xff" * 3960), ("bitfield_page", b"\xff" * 9000), ("node_page", b"\xff" * 4040)],
+)
+async def test_pages_of_a_log_that_make_no_sense_are_told_of_and_can_be_removed(
+    home: HomePaths, table: str, page: bytes
+) -> None:
+    broken, fine = await keys_of(home)
+    core = bytes(SavedFeedsOf(home).key(broken))
+    change(
+        home,
+        f"UPDATE {table} SET data = ? WHERE id >> 40 = (SELECT id FROM core WHERE key = ?)",
+        page,
+        core,
+    )
+    status = {feed.key: feed for feed in await feed_status(home, None)}
+    assert (status[fine].episodes, status[fine].problem) == (3, None)
+    reports = {report.key: report for report in await verify_feeds(home, None, lambda _: None)}
+    assert (reports[broken].ok, reports[fine].ok) == (False, True)
+    async with node_at(home) as (node, told), trio.open_nursery() as nursery:
+        nursery.start_soon(carry_out, node, UpOrder(), no)
+        ready: set[str] = set()
+        while fine not in ready:
+            ready |= {event.key for event in await heard(told, Ready) if isinstance(event, Ready)}
+        nursery.cancel_scope.cancel()
+    await remove_feed(home, await find_feed(home, broken))
+    assert [feed.key for feed in await list_feeds(home)] == [fine]
+
+
+async def test_a_primary_key_of_another_home_is_told_of_before_anything_is_signed(
+    home: HomePaths, tmp_path: Path
+) -> None:
+    await trio.Path(home.keys / "primary").write_bytes(bytes(32))
+    source = tmp_path / "one" / "feed.xml"
+    text = source.read_text()
+    source.write_text(text.replace("<title>", "<title>Another ", 1))
+    async with node_at(home) as (node, _):
+        with pytest.raises(CorruptLogError, match="keys/primary"):
+            await carry_out(node, PublishOrder(str(source), once=True), no)
+    assert all(report.ok for report in await verify_feeds(home, None, lambda _: None))
+
+
 async def test_a_saved_feed_that_failed_is_opened_again(
     home: HomePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,3 +251,18 @@ async def test_the_end_of_a_node_is_no_conflict(tmp_path: Path) -> None:
                 nursery.cancel_scope.cancel()
             told.send.close()
             assert not [event async for event in told.receive if isinstance(event, Error)]
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000, None], ids=["empty", "garbage", "gone"])
+async def test_a_lost_database_is_told_of_and_never_begun_anew(
+    home: HomePaths, content: bytes | None
+) -> None:
+    await trio.to_thread.run_sync(home.database.unlink)
+    if content is not None:
+        await trio.Path(home.database).write_bytes(content)
+        with pytest.raises(CorruptLogError, match="backup"):
+            await list_feeds(home)
+    with pytest.raises(CorruptLogError, match="backup"):
+        async with node_at(home):
+            pass
+    assert await trio.Path(home.database).exists() is (content is not None)
