@@ -114,7 +114,9 @@ class _Routes:
 
     async def static(self, request: Request) -> Answer:
         """The style sheet and the script of the page."""
-        found = self._page.pages.static(request.path_params["name"], request.headers.get("if-none-match"))
+        version = request.query_params.get("v", "")
+        if_none_match = request.headers.get("if-none-match")
+        found = self._page.pages.static(request.path_params["name"], version, if_none_match)
         if found is None:
             raise HTTPException(404)
         return found

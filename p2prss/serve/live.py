@@ -17,7 +17,7 @@ from p2prss.serve.actions import HomeActions
 from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.media import cancel_on_disconnect
 from p2prss.serve.responses import unavailable
-from p2prss.serve.views import count, display_text, format_bytes, work_text
+from p2prss.serve.views import count, display_text, format_bytes, sentence, work_text
 
 MAX_LISTENERS: Final = 32  # pages and programs that listen at the same time
 LOOK_SECONDS: Final = 0.5  # between looks at the library
@@ -118,7 +118,7 @@ class Live:
             unit=work.unit if work else None,
             stored_bytes=stored,
             stored_text=format_bytes(stored),
-            problem=display_text(state.problem, 400) if state and state.problem else None,
+            problem=sentence(state.problem) if state and state.problem else None,
         )
 
 

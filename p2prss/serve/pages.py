@@ -27,7 +27,7 @@ from p2prss.serve.library import Library, ServedFeed
 from p2prss.serve.media import NOT_NOW
 from p2prss.serve.qr import MAX_QR_LENGTH, qr_svg
 from p2prss.serve.ranges import if_none_match_hits
-from p2prss.serve.responses import SANDBOX_POLICY, not_modified
+from p2prss.serve.responses import IMMUTABLE, SANDBOX_POLICY, not_modified
 from p2prss.serve.show_notes import clean_notes, excerpt
 from p2prss.serve.subscribe_links import HONEST_LINE
 from p2prss.serve.views import (
@@ -36,6 +36,7 @@ from p2prss.serve.views import (
     bare_show,
     cover_among,
     cover_of,
+    display_host,
     display_text,
     episode,
     format_bytes,
@@ -175,7 +176,7 @@ class Pages:
 
     def offer(self, visitor: Visitor, source: str, latest: str) -> Response:
         """The question whether a feed that names no key is to be published from here."""
-        shown, site = display_text(redact(source)), display_text(host_of(source))
+        shown, site = display_text(redact(source)), display_host(host_of(source))
         return self._page("publish.html", visitor, source=source, shown=shown, site=site, latest=latest)
 
     def removal(self, feed: ServedFeed, visitor: Visitor) -> Response:
@@ -202,12 +203,12 @@ class Pages:
         headers = {"content-security-policy": SANDBOX_POLICY, "cache-control": "no-cache"}
         return Response(qr_svg(text), headers=headers, media_type="image/svg+xml")
 
-    def static(self, name: str, if_none_match: str | None) -> Response | None:
-        """A file the page needs; None where there is none of that name."""
+    def static(self, name: str, version: str, if_none_match: str | None) -> Response | None:
+        """A file the page needs, for good under the address of its version; None where there is none such."""
         if name not in _STATIC_TYPES:
             return None
         body, etag = _static_file(name)
-        caching = "max-age=3600"
+        caching = IMMUTABLE if _static_versions()[name].endswith(f"?v={version}") else "no-cache"
         if if_none_match_hits(if_none_match, etag):
             return not_modified(etag, cache_control=caching)
         return Response(
@@ -268,6 +269,7 @@ class Pages:
                 **values,
             )
         )
+        # Not compressed: beside a form's secret value stands what was typed, and lengths would tell.
         headers = {"content-security-policy": PAGE_POLICY, "cache-control": "no-store"}
         return Response(html, status, headers=headers, media_type="text/html")
 

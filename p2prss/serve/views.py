@@ -101,6 +101,7 @@ def bare_show(feed: ServedFeed, base_url: str, state: FeedState | None) -> ShowV
     title = display_text(feed.title)
     known = bool(title) and title != key
     work = state.work if state else None
+    named_by = state.named_by if state else None
     return ShowView(
         key=key,
         slug=feed.slug,
@@ -114,7 +115,7 @@ def bare_show(feed: ServedFeed, base_url: str, state: FeedState | None) -> ShowV
         work_text=work_text(work),
         problem=sentence(state.problem) if state and state.problem else None,
         quiet=sentence(state.quiet) if state and state.quiet else "",
-        named_by=state.named_by if state else None,
+        named_by=replace(named_by, site=display_host(named_by.site)) if named_by else None,
         role=_ROLES.get(state.role, "") if state else "",
         link=state.link if state else "",
         lan_url=(state.lan_url or "") if state else "",
@@ -198,6 +199,14 @@ def display_text(text: str | None, limit: int = MAX_TITLE_LENGTH) -> str:
     """A stranger's text on one line, in its own direction, with an end."""
     line = " ".join(_MISLEADING.sub(" ", as_xml_text(text)).split())
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def display_host(host: str) -> str:
+    """A host as it is asked for, in ASCII: letters of other scripts look like ours."""
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        return display_text(host).encode("ascii", "backslashreplace").decode("ascii")
 
 
 def sentence(text: str, limit: int = 400) -> str:

@@ -15,10 +15,12 @@ from tests.fakes.memory_actions import TOKEN, MemoryActions
 from tests.fakes.memory_drive import KEY, MemoryFeed, MemoryLibrary
 from tests.tools.podcast.media import png
 
-WIDTHS: Final = (390, 1024, 1600)
+WIDTHS: Final = (320, 390, 1024, 1600)
+LEAST_TARGET: Final = 44  # pixels, of what a finger presses
 
 TOO_WIDE_BY: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"  # pixels
 
+ITUNES: Final = "http://www.itunes.com/dtds/podcast-1.0.dtd"
 SCRIPT: Final = "<script>pwned=1;alert(1)</script>"
 SVG: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(2)"><script>alert(3)</script>'
@@ -60,7 +62,11 @@ def hostile_feed() -> MemoryFeed:
     feed.put_info(title="short", channel_assets=[cover, other])
     feed.drive.put(
         "/channel.xml",
-        f"<rss version='2.0'><channel><title>t</title><description><![CDATA[{NOTES}]]></description>"
+        f"<rss version='2.0' xmlns:itunes='{ITUNES}'><channel><title>t</title>"
+        "<link>javascript:alert(18)</link>"
+        f"<itunes:author><![CDATA[{SCRIPT}]]></itunes:author>"
+        "<itunes:category text='&lt;script&gt;alert(19)'/>"
+        f"<description><![CDATA[{NOTES}]]></description>"
         "</channel></rss>".encode(),
     )
     for number, title in enumerate(TITLES):
@@ -150,6 +156,13 @@ async def test_every_page_fits_and_every_control_has_a_name(width: int, scheme: 
                     " || one.ariaHidden)).map((one) => one.outerHTML)"
                 )
                 assert nameless == [], path
+                small = page.evaluate(
+                    "(least) => [...document.querySelectorAll('main .button, button, summary, select,"
+                    " .play[href], input[type=text]')].filter((one) => one.checkVisibility()"
+                    " && one.getBoundingClientRect().height < least).map((one) => one.outerHTML)",
+                    LEAST_TARGET,
+                )
+                assert small == [], path
 
         await in_browser(scenario, viewport={"width": width, "height": 800}, color_scheme=scheme)
 

@@ -17,7 +17,7 @@ from p2prss.errors import FeedFormatError, NoPeersError
 from p2prss.serve.actions import FeedState, Work
 from p2prss.serve.live import MAX_LISTENERS, changes
 from p2prss.serve.pages import PAGE_POLICY
-from p2prss.serve.views import TINTS, display_text, format_bytes, sentence
+from p2prss.serve.views import TINTS, display_host, display_text, format_bytes, sentence
 from tests.fakes.memory_actions import MemoryActions
 from tests.fakes.memory_drive import KEY, MemoryFeed, Trouble
 from tests.serve.conftest import StartServer
@@ -193,6 +193,32 @@ async def test_a_show_that_was_taken_back_or_cannot_be_read_says_so(start_server
     page = Page((await client.request("/shows/b")).text).text
     assert "It cannot be read: this feed has format 9" in page
     assert "looking for somebody" not in page
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("e.org", "e.org"),
+        ("\u0430pple.com", "xn--pple-43d.com"),
+        ("m\u00fcnchen.example", "xn--mnchen-3ya.example"),
+        ("a\u202eb.org", r"a b.org"),
+        ("", ""),
+    ],
+)
+def test_a_host_that_looks_like_another_one_is_told_apart(host: str, shown: str) -> None:
+    assert display_host(host) == shown
+
+
+async def test_static_files_are_kept_for_good_under_the_address_of_their_version(
+    start_server: StartServer,
+) -> None:
+    client = await start_server(MemoryFeed())
+    page = (await client.request("/")).text
+    for name in ("page.css", "page.js", "icon.svg"):
+        (path,) = set(re.findall(rf"\./(static/{re.escape(name)}\?v=[0-9a-f]{{8}})", page))
+        assert "immutable" in (await client.request(f"/{path}")).headers["cache-control"]
+        for other in (f"/static/{name}", f"/static/{name}?v=00000000"):
+            assert (await client.request(other)).headers["cache-control"] == "no-cache"
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ async function refresh() {
   if (location.href !== at) return;
   if (!page.getElementById("main")) return;
   const main = document.getElementById("main");
-  const active = main.contains(document.activeElement) && document.activeElement !== main ? pathOf(document.activeElement) : null;
+  const active = main.contains(document.activeElement) && document.activeElement !== main ? finder(main, document.activeElement) : null;
   const open = [...main.querySelectorAll("details")].map((one) => one.open);
   const typed = getSelection().isCollapsed;
   if (!typed) return refreshSoon(3000); // somebody is marking text
@@ -291,7 +291,7 @@ async function refresh() {
   main.querySelectorAll("details").forEach((one, place) => { one.open = Boolean(open[place]); });
   document.title = page.title;
   dress();
-  if (active) main.querySelector(active)?.focus({ preventScroll: true });
+  if (active) active()?.focus({ preventScroll: true });
 }
 
 // A form is left alone, but for an empty one on the first page.
@@ -302,6 +302,13 @@ function pathOf(element) {
   if (element.id) return `#${CSS.escape(element.id)}`;
   if (element.getAttribute("href")) return `${element.localName}[href="${CSS.escape(element.getAttribute("href"))}"]`;
   return null;
+}
+
+// How to find what stands in an element's place once the rest of the page has been replaced.
+function finder(main, element) {
+  const path = pathOf(element);
+  const place = [...main.querySelectorAll(path ?? element.localName)].indexOf(element);
+  return () => main.querySelectorAll(path ?? element.localName)[place];
 }
 
 function show(state) {
