@@ -172,6 +172,8 @@ def parse_xml(data: bytes) -> etree._Element:
         if any(words in reason for words in _TOO_LARGE):
             raise FeedFormatError(f"a part of this feed is too large: {reason}") from None
         raise _NotWellFormed(reason) from None
+    if errors := parser.error_log.filter_from_errors():  # lxml takes those that a warning follows
+        raise _NotWellFormed(" ".join(errors[0].message.split())[:200])
     if _TOO_MUCH(root):  # one question, since items are many
         if _TOO_DEEP(root):
             raise FeedFormatError(_TOO_DEEP_TEXT)

@@ -262,3 +262,10 @@ def test_an_xml_id_that_stands_twice_is_no_damage() -> None:
     feed = parse_feed(rss(f'<x xml:id="a"/><y xml:id="a"/>{ONE}').encode())
     assert not feed.repairs
     assert b'<x xml:id="a"/><y xml:id="a"/>' in feed.channel.xml
+
+
+def test_a_warning_does_not_hide_an_error_before_it() -> None:
+    feed = parse_feed(rss(f'<x:y/>{ONE}<z xmlns="relative"/>').encode())
+    assert feed.repairs == ("namespace prefixes declared: x",)
+    without_channel = '<rss><x:y/><item><guid>1</guid></item><z xmlns="relative"/></rss>'
+    assert [one.guid for one in parse_feed(without_channel.encode()).items] == ["1"]
