@@ -179,7 +179,10 @@ _AS_LATIN1: Final = _bytes_as("latin-1", "p2prss.latin1")
 def what_else(text: str) -> str | None:
     """Name a document that is no XML feed, from its beginning, or None."""
     head = text[:2000].lower()
-    if re.search(r"<html[\s>]|<head[\s>]|<body[\s>]", head):
+    page, feed = (
+        re.search(words, head) for words in (r"<(html|head|body)[\s>]", r"<(rss|rdf:rdf|feed)[\s>]")
+    )
+    if page and not (feed and feed.start() < page.start()):  # not one in the notes of a feed
         return "a web page (HTML)"
     if head.startswith("#extm3u"):
         return "a playlist (M3U)"

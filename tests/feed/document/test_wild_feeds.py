@@ -70,6 +70,12 @@ def seen(data: bytes) -> Seen:
         "an empty namespace": rss(ONE.replace("<item>", '<item xmlns:x="">') + TWO + "<x:y/>"),
         "a reserved prefix": rss(ONE + TWO, 'xmlns:xml="urn:x" xmlns:xmlns="urn:y"'),
         "blanks in a namespace": rss(ONE + TWO, 'xmlns:a="my own"'),
+        "a page in the notes of a broken feed": rss(
+            ONE.replace(
+                "<title>", "<description><![CDATA[<html><body>x</body></html>]]></description><b><title>"
+            )
+            + TWO
+        ),
         "two documents": rss(ONE) + rss(TWO),
         "an item never closed": rss(ONE.replace("</item>", "") + TWO),
         "a category never closed": rss('<itunes:category text="a">' + ONE + TWO, ITUNES),
