@@ -19,6 +19,7 @@ from p2prss.drive.extension import Get, encode_hint
 from p2prss.drive.legacy_rss import LegacyFeed, LegacyKeys, encode_base64url
 from p2prss.feed.archive import records
 from p2prss.feed.archive.legacy_rss import read_record, render_item
+from p2prss.feed.model import item_id
 from p2prss.feed.origin.rhythm import next_look
 from p2prss.feed.sources.folder import address_of
 from p2prss.feed.sources.show import new_guid
@@ -103,7 +104,7 @@ def _next_look(given: Given) -> Outputs:
 def _item_path(given: Given) -> Outputs:
     seen_at = datetime.fromisoformat(given.text("date"))
     guid = given.text("guid")
-    return {"id": records.item_id(guid), "path": records.item_path(guid, seen_at)}
+    return {"id": item_id(guid), "path": records.item_path(guid, seen_at)}
 
 
 @example("hyper-rss")
