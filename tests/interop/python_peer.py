@@ -24,6 +24,7 @@ from p2prss.net.core import PeerCore
 from p2prss.net.exchange import Exchange
 from p2prss.net.tcp import Dialer, bound_address, open_listeners, serve_listener
 from p2prss.replication.peer import PeerStatistics
+from tests.interop.js_peer import JsPeer
 
 HOST: Final = "127.0.0.1"
 PATIENCE: Final = 5.0  # seconds a reader waits for a block
@@ -140,3 +141,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def _key(key: CoreKey | str) -> CoreKey:
     return CoreKey(bytes.fromhex(key)) if isinstance(key, str) else key
+
+
+async def assert_alike(ours: PeerCore, theirs: JsPeer) -> None:
+    """Both know the same log, down to the tree."""
+    info = await theirs.core_info(ours.key.hex())
+    assert (info.length, info.byte_length, info.fork, info.tree_hash) == (
+        ours.length,
+        ours.byte_length,
+        ours.fork,
+        ours.log.head.tree_hash.hex(),
+    )

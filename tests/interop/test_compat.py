@@ -10,23 +10,12 @@ from p2prss.log.manifest import Manifest, Signer, core_key
 from p2prss.net.core import PeerCore
 from tests.conftest import StartJsPeer
 from tests.interop.conftest import Meet, StartPythonPeer
-from tests.interop.js_peer import JsPeer
+from tests.interop.python_peer import assert_alike
 
 pytestmark = pytest.mark.interop
 
 _PATIENCE = 20  # seconds, for anything that should take less than two
 _SEED = bytes(range(32))
-
-
-async def assert_alike(ours: PeerCore, theirs: JsPeer) -> None:
-    """Both know the same log, down to the tree."""
-    info = await theirs.core_info(ours.key.hex())
-    assert (info.length, info.byte_length, info.fork, info.tree_hash) == (
-        ours.length,
-        ours.byte_length,
-        ours.fork,
-        ours.log.head.tree_hash.hex(),
-    )
 
 
 async def wait_fork(core: PeerCore, length: int, fork: int) -> None:

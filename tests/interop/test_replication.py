@@ -14,24 +14,13 @@ from p2prss.units import KIB, MIB
 from tests.conftest import StartJsPeer
 from tests.interop.conftest import Meet, StartPythonPeer
 from tests.interop.js_peer import JsPeer
-from tests.interop.python_peer import PythonPeer, held_ranges, statistics, until
+from tests.interop.python_peer import PythonPeer, assert_alike, held_ranges, statistics, until
 
 pytestmark = pytest.mark.interop
 
 _PATIENCE = 20  # seconds, for anything that should take less than two
 _SHORT = 0.5  # seconds that a peer of ours waits for what is not to come
 _NOBODY = "ab" * 32  # the key of a core that nobody has
-
-
-async def assert_alike(ours: PeerCore, theirs: JsPeer) -> None:
-    """Both know the same log, down to the tree."""
-    info = await theirs.core_info(ours.key.hex())
-    assert (info.length, info.byte_length, info.fork, info.tree_hash) == (
-        ours.length,
-        ours.byte_length,
-        ours.fork,
-        ours.log.head.tree_hash.hex(),
-    )
 
 
 async def read_all(core: PeerCore) -> list[bytes]:

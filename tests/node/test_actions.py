@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,23 +20,17 @@ from p2prss.node.events import Error, Event, Notice, Published, Ready, Synced, W
 from p2prss.node.feed_lookup import as_typed
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.link_text import FeedLink
-from p2prss.node.node import Node, open_node
 from p2prss.node.orders import PublishOrder
 from p2prss.node.page_token import read_token
-from p2prss.node.settings import NodeSettings
 from p2prss.serve.actions import AddAs, AddRequest, NamedBy
+from tests.fakes import running_node
 from tests.fakes.quiet_origin import QuietOrigin
-from tests.node.test_control import Told, no
+from tests.fakes.running_node import Told, no
 
 PODCAST = "https://podcastindex.org/namespace/1.0"
 
 
-@asynccontextmanager
-async def node_at(home: Path, *listen: str) -> AsyncIterator[tuple[Node, Told]]:
-    told = Told()
-    settings = NodeSettings.of(home=home, listen=listen, http="127.0.0.1:0")
-    async with open_node(settings, told.send.send_nowait) as node:
-        yield node, told
+node_at = partial(running_node.node_at, http="127.0.0.1:0")  # it serves the page
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from p2prss.node.orders import FollowOrder, Order, PublishOrder, SeedOrder, UpOr
 from p2prss.node.saved_feeds import KIND, Role, SavedFeeds
 from p2prss.node.settings import NodeSettings
 from p2prss.node.verification import verify_feeds
-from tests.node.test_control import Told, no
+from tests.fakes.running_node import Told, no
 
 
 @asynccontextmanager

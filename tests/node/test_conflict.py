@@ -1,10 +1,7 @@
 """A publisher's home that was copied and used in both places: whoever follows the show is told."""
 
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -12,38 +9,12 @@ import trio
 from p2prss.errors import ConflictError
 from p2prss.log.log import FROZEN
 from p2prss.node.duties import carry_out
-from p2prss.node.events import Error, Event, Published, Synced
+from p2prss.node.events import Error, Published, Synced
 from p2prss.node.home_paths import HomePaths
 from p2prss.node.inspection import feed_status
-from p2prss.node.node import Node, open_node
+from p2prss.node.node import Node
 from p2prss.node.orders import FollowOrder, PublishOrder, SeedOrder
-from p2prss.node.settings import NodeSettings
-
-
-class Told:
-    """The events of a node, to wait for."""
-
-    def __init__(self) -> None:
-        self.send, self.receive = trio.open_memory_channel[Event](10_000)
-
-    async def wait(self, kind: type[Event]) -> Any:
-        with trio.fail_after(20):
-            async for event in self.receive:
-                if isinstance(event, kind):
-                    return event
-        raise AssertionError(f"no event {kind.__name__}")
-
-
-@asynccontextmanager
-async def node_at(home: Path, *listen: str) -> AsyncIterator[tuple[Node, Told]]:
-    told = Told()
-    settings = NodeSettings.of(home=home, listen=listen, no_http=True, lan=False)
-    async with open_node(settings, told.send.send_nowait, with_http=False) as node:
-        yield node, told
-
-
-async def no(_: str) -> bool:
-    return False
+from tests.fakes.running_node import no, node_at
 
 
 def write(source: Path, *titles: str) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,40 +13,13 @@ from p2prss.errors import P2prssError
 from p2prss.feed.sources.demo_show import make_demo_show
 from p2prss.node.control import MAX_CLIENTS, MAX_REQUEST, ask_status, list_peers
 from p2prss.node.duties import carry_out
-from p2prss.node.events import Event, Published, Ready, Synced
+from p2prss.node.events import Published, Ready, Synced
 from p2prss.node.home_paths import HomePaths
-from p2prss.node.node import Node, open_node
 from p2prss.node.orders import FollowOrder, PublishOrder, Wanted
-from p2prss.node.settings import NodeSettings
 from tests.e2e.program import run
+from tests.fakes.running_node import no, node_at
 
 SECONDS: Final = 20.0
-
-
-async def no(_: str) -> bool:
-    return False
-
-
-class Told:
-    """The events of a node, to wait for."""
-
-    def __init__(self) -> None:
-        self.send, self.receive = trio.open_memory_channel[Event](1000)
-
-    async def wait(self, kind: type[Event]) -> Any:
-        with trio.fail_after(SECONDS):
-            async for event in self.receive:
-                if isinstance(event, kind):
-                    return event
-        raise AssertionError(f"no event {kind.__name__}")
-
-
-@asynccontextmanager
-async def node_at(home: Path, *listen: str) -> AsyncIterator[tuple[Node, Told]]:
-    told = Told()
-    settings = NodeSettings.of(home=home, listen=listen, no_http=True)
-    async with open_node(settings, told.send.send_nowait, with_http=False) as node:
-        yield node, told
 
 
 async def say(home: Path, data: bytes) -> list[Any]:

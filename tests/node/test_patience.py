@@ -15,7 +15,9 @@ from p2prss.net.tcp import bound_address, open_listeners, serve_listener
 from p2prss.node.duties import carry_out
 from p2prss.node.events import Ready, Synced
 from p2prss.node.orders import FollowOrder, PublishOrder, SeedOrder
-from tests.node.test_conflict import no, node_at, publish_once, write
+from tests.fakes.running_node import no, node_at
+from tests.interop.python_peer import until
+from tests.node.test_conflict import publish_once, write
 
 READER_PATIENCE: Final = 0.2  # seconds: how soon a reader gives up in these tests
 
@@ -55,7 +57,7 @@ async def test_a_peer_that_has_only_the_entries_is_no_reason_to_end(
                 nursery.start_soon(carry_out, keeper, FollowOrder(link), no)
             else:
                 nursery.start_soon(carry_out, keeper, SeedOrder((link,)), no)
-            await trio.sleep(READER_PATIENCE)  # it has opened the feed
+            await until(lambda: bool(keeper.feeds))
             await keeper.feeds[0].db.wait_length(log.length)
             await keeper.feeds[0].db.download(0, log.length)
             await trio.sleep(5 * READER_PATIENCE)

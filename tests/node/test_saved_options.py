@@ -15,7 +15,7 @@ from p2prss.node.node import open_node
 from p2prss.node.orders import DEFAULT_LATEST, FollowOrder, Order, PublishOrder, SeedOrder, Wanted
 from p2prss.node.saved_feeds import Role, SavedFeed
 from p2prss.node.settings import NodeSettings
-from tests.node.test_control import no
+from tests.fakes.running_node import no
 
 KEY = format_key(CoreKey(bytes(range(32))))
 ALL, NEWEST = (None, None), (DEFAULT_LATEST, None)
