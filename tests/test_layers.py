@@ -93,7 +93,7 @@ _FEED_ROWS: Final[dict[str, frozenset[str]]] = {
 _NODE_PARTS: Final = "actions control duties keeping lan_http node publishing subscriptions"
 _KNOW_THE_NODE: Final = {f"p2prss.node.{name}" for name in _NODE_PARTS.split()}
 
-_MAX_LINES: Final = 600
+_MAX_LINES: Final = 500
 
 
 @dataclass(frozen=True)
