@@ -5,6 +5,7 @@ need when they run.
 """
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -61,6 +62,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    _write_any_text(json="--json" in arguments)
     output = Output(json="--json" in arguments)
     try:
         try:
@@ -71,6 +75,15 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody listens any more
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _write_any_text(*, json: bool) -> None:
+    """A terminal of another charset gets what it can't show as escapes; JSON is UTF-8 everywhere."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if json and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -107,6 +120,9 @@ def _report(output: Output, error: BaseException, arguments: list[str]) -> int:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         output.error(1, f"not allowed: {error.filename or ''} {error.strerror}")
         return 1
+    if isinstance(error, UnicodeEncodeError):  # of bytes that Python could not read as letters
+        output.error(2, "what was typed is no text in this locale: try again with LC_ALL=C.UTF-8")
+        return 2
     output.error(1, f"internal error: {type(error).__name__}: {error} (-v shows where)")
     if {"-v", "--verbose"} & set(arguments):
         raise error

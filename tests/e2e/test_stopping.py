@@ -138,3 +138,18 @@ async def test_killed_in_the_middle_of_a_transfer(long_show: Show, start: Start,
         before = status["local_bytes"]
     synced = (await run("follow", link, "--all", "--once", "--no-http", home=home)).event("synced")
     assert synced["bytes"] == told["bytes"]
+
+
+async def test_the_service_of_the_readme_runs_and_ends_as_systemd_is_told(
+    start: Start, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8").partition("```ini")[2]
+    unit = dict(line.split("=", 1) for line in text.partition("```")[0].splitlines() if "=" in line)
+    program, *words = unit["ExecStart"].replace(":7738", ":0").split()
+    assert program.endswith("/p2prss")
+    node = await start(*words, "--http", "127.0.0.1:0", home=tmp_path / "home")
+    await until_up(tmp_path / "home")
+    stopped = await node.stop()
+    assert str(stopped.code) in unit["SuccessExitStatus"].split()
+    in_the_way = await run("up", "--listen", "nonsense", home=tmp_path / "home", code=2)
+    assert str(in_the_way.code) in unit["RestartPreventExitStatus"].split()

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 import trio
 
-from tests.e2e.program import PROGRAM, environment
+from tests.e2e.program import PROGRAM, environment, run
 from tests.e2e.show import LOCAL, Show
 
 SECONDS: Final = 60.0
@@ -71,3 +71,33 @@ async def test_removing_asks_first(answer: str, left: int, local_show: Show, tmp
     assert f"Delete {LOCAL.title}" in lines[0]
     code, lines = await on_terminal(home, "list")
     assert any(LOCAL.title in line for line in lines) == bool(left)
+
+
+ASCII_ONLY: Final = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONIOENCODING": "ascii",
+}
+
+
+async def test_a_terminal_without_umlauts(tmp_path: Path) -> None:
+    """What it cannot show is escaped; JSON is the same everywhere."""
+    home, source = tmp_path / "home", tmp_path / "feed.xml"
+    source.write_text(
+        "<rss version='2.0'><channel><title>Größe → Raum</title><item><guid>1</guid></item></channel></rss>"
+    )
+    there = {"home": home, "environ": ASCII_ONLY}
+    done = await run("publish", source, "--once", "--no-http", as_json=False, **there)
+    assert r"Gr\xf6\xdfe" in done.stderr
+    assert r"Gr\xf6\xdfe \u2192 Raum" in (await run("list", as_json=False, **there)).stdout
+    (listed,) = (await run("list", **there)).lines
+    assert listed["title"] == "Größe → Raum"
+    no_text = ("publish", source, "--once", "--no-http", "--name", "ä")
+    assert "LC_ALL" in (await run(*no_text, code=2, **there)).error
+
+
+async def test_help_is_found_as_a_word_too() -> None:
+    for words in ([], ["publish"]):
+        asked = await run("help", *words, as_json=False)
+        assert asked.stdout == (await run(*words, "--help", as_json=False)).stdout
