@@ -25,6 +25,12 @@ def announce(
         str | None,
         typer.Option(metavar="URL", help="A p2prss on the web that everybody reaches, for apps without one."),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where the feed will stand: it says so itself, as directories want it."
+        ),
+    ] = None,
 ) -> None:
     """Write the feed to put where the show's own is, so that its host advertises the swarm.
 
@@ -41,7 +47,7 @@ def announce(
         from p2prss.node.announcement import announce_feed
         from p2prss.node.home_paths import HomePaths
 
-        made = await announce_feed(HomePaths.find(context.home_option), feed, gateway)
+        made = await announce_feed(HomePaths.find(context.home_option), feed, gateway, at)
         advice = f"or put this line into https://YOUR-HOST/.well-known/p2prss: {made.key}"
         if output is None:
             context.output.data(made, made.xml)

@@ -31,14 +31,19 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     xml: str
 
 
-async def announce_feed(home: HomePaths, text: str, gateway: str | None) -> Announcement:
+async def announce_feed(
+    home: HomePaths, text: str, gateway: str | None, at: str | None = None
+) -> Announcement:
     """Make it from what is stored here.
 
-    Args: gateway: the address of an HTTP server of ours that everybody reaches, for those without p2prss.
+    Args: gateway: the address of an HTTP server of ours that everybody reaches, for those without p2prss;
+    at: where the feed will stand.
     Raises: UsageError for a feed that is not here, or not whole; FeedFormatError; StorageError.
     """
     if gateway is not None and not gateway.startswith(("https://", "http://")):
         raise UsageError(f"--gateway {gateway!r}: give the address of a web server, https://…")
+    if at is not None and not at.startswith(("https://", "http://")):
+        raise UsageError(f"--at {at!r}: give the address that the feed will have, https://…")
     async with open_for_reading(home) as (saved, opener, _):
         feed = await opener.open(saved.find(text), eager=False)
         if not feed.db.length:
@@ -60,6 +65,7 @@ async def announce_feed(home: HomePaths, text: str, gateway: str | None) -> Anno
             await archive.channel(),
             _addresses(feed.key, info.channel_assets, gateway),
             {f"hyper://{key}/": f"{gateway.rstrip('/')}/shows/{key}"} if gateway is not None else {},
+            at or "",
         )
         xml = await trio.to_thread.run_sync(emit_feed, channel, items, feed.key)
         relative = [

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from tests.e2e.program import run, running
 from tests.e2e.show import SMALL, Show
 from tests.feed.sources.album import album
-from tests.feed.sources.psp import ITUNES
+from tests.feed.sources.psp import ITUNES, check_required
 from tests.tools.podcast.origin import Origin
 
 PODCAST = "{https://podcastindex.org/namespace/1.0}"
@@ -62,7 +62,10 @@ async def test_a_folder_is_announced_with_the_addresses_of_a_gateway(tmp_path: P
     key = (await run("publish", folder, "--once", "--no-http", home=home)).event("published")["key"]
     bare = await run("announce", key, "-o", tmp_path / "bare.xml", home=home)
     assert bare.lines[0]["relative"] == 4
-    made = (await run("announce", key, "--gateway", "https://gate.example/pods", home=home)).lines[0]
+    words = ("--gateway", "https://gate.example/pods", "--at", "https://ann.example/feed.xml")
+    made = (await run("announce", key, *words, home=home)).lines[0]
+    check_required(made["xml"].encode())
+    assert 'rel="self" href="https://ann.example/feed.xml"' in made["xml"]
     assert (made["advertised"], made["relative"]) == (4, 0)
     channel = ElementTree.fromstring(made["xml"]).find("channel")
     assert channel is not None
@@ -71,3 +74,5 @@ async def test_a_folder_is_announced_with_the_addresses_of_a_gateway(tmp_path: P
     places += [one.get("href", "") for one in channel.iter(f"{ITUNES}image")]
     assert len(places) == 5
     assert all(place.startswith(f"https://gate.example/pods/feeds/{key}/") for place in places)
+    for option in ("--at", "--gateway"):
+        assert "https://…" in (await run("announce", key, option, "x.xml", home=home, code=2)).error

@@ -14,7 +14,7 @@ from lxml import etree
 from p2prss.crypto.key_text import format_key
 from p2prss.crypto.keys import CoreKey
 from p2prss.errors import FeedFormatError
-from p2prss.feed.document.names import PODCAST, child_named, name_of, plain_name
+from p2prss.feed.document.names import ATOM, PODCAST, child_named, name_of, plain_name
 from p2prss.feed.document.parse import parse_xml
 from p2prss.feed.document.render import (
     Alternate,
@@ -42,11 +42,16 @@ class EmittedItem:
 
 @dataclass(frozen=True, slots=True)
 class EmittedChannel:
-    """The channel as it is archived; ``links``: address in its ``link`` -> what to write for it."""
+    """The channel as it is archived.
+
+    ``links``: address in its ``link`` -> what to write for it; ``feed_url``: what to write as the feed's own
+    address, if it is known.
+    """
 
     xml: bytes
     addresses: Mapping[str, Replacement] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    feed_url: str = ""
 
 
 def emit_feed(channel: EmittedChannel, items: Iterable[EmittedItem], key: CoreKey) -> bytes:
@@ -64,7 +69,7 @@ def emit_feed(channel: EmittedChannel, items: Iterable[EmittedItem], key: CoreKe
 def _emitted_channel(emitted: EmittedChannel, key: CoreKey) -> bytes:
     """The channel with the proof that the key is its owner's."""
     has_key = key in read_rights(emitted.xml).keys
-    if has_key and not emitted.addresses and not emitted.links:
+    if has_key and not emitted.addresses and not emitted.links and not emitted.feed_url:
         return emitted.xml
     root = parse_xml(emitted.xml)
     channel = child_named(root, "channel")
@@ -75,12 +80,26 @@ def _emitted_channel(emitted: EmittedChannel, key: CoreKey) -> bytes:
     for child in channel:
         if name_of(child) == "link" and (child.text or "") in emitted.links:
             child.text = emitted.links[child.text or ""]
+    if emitted.feed_url:
+        _say_where(channel, emitted.feed_url)
     if not has_key:
         proof = etree.Element(f"{{{PODCAST}}}txt", {"purpose": TXT_PURPOSE}, nsmap={"podcast": PODCAST})
         proof.text = format_key(key)
         proof.tail = channel.text or "\n"
         channel.insert(0, proof)
     return etree.tostring(root.getroottree(), encoding="UTF-8", xml_declaration=True)
+
+
+def _say_where(channel: etree._Element, feed_url: str) -> None:
+    """Write the feed's own address into its ``atom:link rel="self"``, and add one where there is none."""
+    for child in channel:
+        if name_of(child) == "atom:link" and child.get("rel", "").strip().lower() == "self":
+            child.set("href", feed_url)
+            return
+    given = {"rel": "self", "href": feed_url, "type": "application/rss+xml"}
+    link = etree.Element(f"{{{ATOM}}}link", given, nsmap={"atom": ATOM})
+    link.tail = channel.text or "\n"
+    channel.insert(0, link)
 
 
 def _emitted_item(emitted: EmittedItem) -> bytes:

@@ -97,6 +97,18 @@ def test_the_feed_to_put_where_the_origins_is() -> None:
     )
 
 
+def test_a_feed_says_where_it_will_stand() -> None:
+    url = "https://new.example/feed.xml"
+    for link in (
+        "",
+        '<atom:link xmlns:atom="http://www.w3.org/2005/Atom" rel="SELF" href="https://old.example/"/>',
+    ):
+        channel = parse_feed(FEED.replace("<!-- kept -->", link).encode()).channel.xml
+        emitted = etree.fromstring(emit_feed(EmittedChannel(channel, feed_url=url), [], KEY))
+        links = emitted.findall("channel/{http://www.w3.org/2005/Atom}link")
+        assert [one.get("href") for one in links] == [url]
+
+
 def test_an_archive_of_a_stranger_may_hold_anything() -> None:
     with pytest.raises(FeedFormatError):
         emit_feed(EmittedChannel(b"<rss/>"), [], KEY)
