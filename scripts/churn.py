@@ -214,7 +214,11 @@ async def place(crowd: Crowd, kind: str) -> None:
         home, how = crowd.home(), crowd.random.choice(("leave", "crash"))
         crowd.count[f"{kind}: {how}"] += 1
         crowd.waiting += 1
-        await (follow if kind == "p2prss" else mirror)(crowd, home, how)
+        try:
+            await (follow if kind == "p2prss" else mirror)(crowd, home, how)
+        except* trio.TooSlowError:  # the machine has no room for a new process
+            crowd.count[f"{kind}: not started in time"] += 1
+            crowd.completed()
         await trio.to_thread.run_sync(shutil.rmtree, home, True)
         await trio.sleep(crowd.random.uniform(0, 3))
 

@@ -305,8 +305,8 @@ async def test_who_waits_for_a_silent_peer_is_reminded_of_ours(
 ) -> None:
     """The reference asks a second peer for a block only when it hears something from that one."""
     count = 6  # gets; each goes to one of two peers by chance
+    theirs, silent, ours = await js_peer("reader"), await js_peer("silent"), await python_peer()
     with trio.fail_after(2 * _PATIENCE):
-        theirs, silent, ours = await js_peer("reader"), await js_peer("silent"), await python_peer()
         own = ours.own_core()
         await own.append(random_blocks(count, KIB))
         key, port = own.key.hex(), await ours.listen()
