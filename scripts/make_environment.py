@@ -5,9 +5,11 @@ wait for it.  What it was made from is stamped last, so an interrupted run is si
 silent unless it takes more than a moment; the full story is in ``.venv/setup.log``.
 """
 
+import errno
 import fcntl
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -128,6 +130,11 @@ def main() -> None:
     except KeyboardInterrupt:
         fail("interrupted; run this again to go on")
     except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            fail(
+                f"{checkout.root} is not ours to write to ({error.strerror}): copy it to a folder that is, or"
+                f" install it with: pipx install {shlex.quote(str(checkout.root))}"
+            )
         fail(f"the environment cannot be made: {error}")
     finally:
         notice.cancel()

@@ -1,15 +1,18 @@
 """The scripts of the checkout: what they do before and besides starting the program."""
 
+import errno
 import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from scripts import make_environment
 from scripts.make_environment import Checkout
 
 _ROOT: Final = Path(__file__).parents[1]
@@ -77,6 +80,23 @@ def test_a_python_that_is_too_old_is_one_line_with_the_next_step(checkout: Path)
     assert result.stderr.splitlines() == [
         "p2prss: Python 3.11 or newer is needed (Python 3.9.2): install python3, then run this again"
     ]
+
+
+def test_a_checkout_that_can_only_be_read_is_told_with_the_next_step(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(checkout / ".venv")
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(sys, "argv", ["make_environment.py", str(checkout), "run"])
+    with pytest.raises(SystemExit):
+        make_environment.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"p2prss: {checkout} is not ours to write to (Read-only file system)")
+    assert f"pipx install '{checkout}'" in line
 
 
 def test_scripts_can_be_run() -> None:

@@ -7,6 +7,7 @@ need when they run.
 import errno
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from p2prss import __version__
-from p2prss.cli import announcing, care, demo, diff, feeds, look, network, opml, page, peers
+from p2prss.cli import LOADING, announcing, care, demo, diff, feeds, look, network, opml, page, peers
 from p2prss.cli.context import Context
 from p2prss.cli.output import Output
 from p2prss.errors import P2prssError
@@ -57,6 +58,8 @@ def _options(
 
 def main() -> None:
     """The console script."""
+    if LOADING:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 

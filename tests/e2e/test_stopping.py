@@ -3,9 +3,11 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
@@ -153,3 +155,24 @@ async def test_the_service_of_the_readme_runs_and_ends_as_systemd_is_told(
     assert str(stopped.code) in unit["SuccessExitStatus"].split()
     in_the_way = await run("up", "--listen", "nonsense", home=tmp_path / "home", code=2)
     assert str(in_the_way.code) in unit["RestartPreventExitStatus"].split()
+
+
+INTERRUPTED_LOADING: Final = """
+import os, signal, sys
+
+class CtrlC:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.argv = ["/usr/bin/p2prss", "list"]
+sys.meta_path.insert(0, CtrlC())
+from p2prss.cli.app import main
+"""
+
+
+async def test_ctrl_c_while_the_program_loads_is_silent() -> None:
+    done = await trio.run_process(
+        [sys.executable, "-c", INTERRUPTED_LOADING], capture_stdout=True, capture_stderr=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
