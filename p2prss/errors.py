@@ -27,6 +27,7 @@ P2prssError                   has exit_code; its text is one line that names the
 │   │   └── RefusedError          3: asked again soon, it would answer the same: it is gone, or no such file
 │   │       └── GoneError             3: the origin says that it is gone for good
 │   ├── FeedFormatError         1: what came is no feed, or no feed we know how to read
+│   │   └── SettingsError         1: a setting of a show makes no sense (feed/sources/show_settings.py)
 │   ├── UnnamedFeedError        1: an address names no feed of ours (has feed_url)
 │   └── WithdrawnFeedError      1: its publisher has taken it back
 └── TryAgainError             75: the same command may succeed later
