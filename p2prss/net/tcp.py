@@ -19,7 +19,7 @@ from p2prss.net.address import Address
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 FIRST_RETRY: Final = 0.5  # seconds, doubled after each failure
-LONGEST_RETRY: Final = 60.0  # seconds
+LONGEST_RETRY: Final = 10.0  # seconds; a listener may wait for this peer, and a try costs one packet
 STEADY_AFTER: Final = 10.0  # seconds a link must have lasted for the next retry to be quick again
 MAX_LINKS: Final = 256  # accepted connections of a listener at once; the exchange bounds their memory
 LISTEN_BACKLOG: Final = 128

@@ -130,13 +130,14 @@ async def test_a_follower_chooses_what_is_kept(local_show: Show, start: Start, t
     )
     await publisher.event("published")
     link = (await publisher.event("ready"))["link"]
-    home = tmp_path / "b"
-    for options, local in (
-        (["--on-demand"], [False] * 4),
-        (["--latest", "1"], [True, False, False, False]),
-        ([], [True, True, True, False]),
-        (["--all"], [True] * 4),
+    for name, options, local in (
+        ("new", [], [True, True, True, False]),
+        ("b", ["--on-demand"], [False] * 4),
+        ("b", ["--latest", "1"], [True, False, False, False]),
+        ("b", [], [True, False, False, False]),  # it stays so
+        ("b", ["--all"], [True] * 4),
     ):
+        home = tmp_path / name
         synced = (await run("follow", link, *options, "--once", home=home)).event("synced")
         assert await kept(home) == local
         assert synced["episodes"] == 4
