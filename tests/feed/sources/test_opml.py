@@ -51,7 +51,7 @@ def test_common_mistakes_are_mended() -> None:
         (b"", "."),
         (b"<opml><body>", "cannot be read"),
         (b"<rss version='2.0'><channel/></rss>", "this is no OPML: its first element is <rss>"),
-        (b'<!DOCTYPE opml [<!ENTITY x "y">]><opml><body/></opml>', "."),
+        (b'<!DOCTYPE opml [<!ENTITY x "y"><!ENTITY z "&x;&x;">]><opml><body/>&z;</opml>', "."),
         (b'<!DOCTYPE opml [<!ENTITY x SYSTEM "file:///etc/passwd">]><opml>&x;</opml>', "."),
         (b"<opml>" + b"<outline>" * 200 + b"</outline>" * 200 + b"</opml>", "inside of each other"),
         (b"<opml>" + b"<outline>" * 9000 + b"</outline>" * 9000 + b"</opml>", "."),
